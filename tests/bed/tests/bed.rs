@@ -1,0 +1,5 @@
+//! The bed tested by itself. Needs root and the cache: run by `tests/run`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "bed/machines.rs"]
+mod machines;
