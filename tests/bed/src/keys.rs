@@ -32,3 +32,9 @@ impl KeyPair {
         &self.public
     }
 }
+
+/// An RSA private key as PEM, which kube-apiserver wants for service accounts.
+pub fn rsa_key(path: &Path) -> Result<()> {
+    run(&["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-f", &path.display().to_string()])
+        .map(drop)
+}

@@ -22,6 +22,7 @@
 pub mod bed;
 pub mod cache;
 pub mod cgroup;
+pub mod control;
 pub mod digest;
 pub mod disk;
 pub mod keys;
@@ -35,5 +36,6 @@ pub mod sweep;
 pub mod wait;
 
 pub use bed::{Bed, BedSpec, MachineSpec};
+pub use control::{ControlPlane, ControlSpec, Role, User};
 pub use digest::TreeDigest;
 pub use machine::{ExecOutput, Machine};
