@@ -1,1 +1,3 @@
 //! trueup model
+
+pub mod document;
