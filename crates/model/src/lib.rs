@@ -1,3 +1,4 @@
 //! trueup model
 
 pub mod document;
+pub mod sops;

@@ -25,6 +25,17 @@ codes! {
     YAML_BUDGET = "TU0008", "yaml/budget", "the file is larger, deeper or more aliased than any real one";
     YAML_NOT_UTF8 = "TU0009", "yaml/not-utf8", "the file is not UTF-8 text";
     YAML_NOT_JSON = "TU0010", "yaml/not-json", "a number that JSON cannot carry";
+
+    SOPS_METADATA = "TU0101", "sops/metadata", "the sops block of an encrypted file cannot be read";
+    SOPS_MAC_MISSING = "TU0102", "sops/mac-missing", "an encrypted file without a message authentication code";
+    SOPS_PLAINTEXT = "TU0103", "sops/plaintext", "a value that should be encrypted stands in clear text";
+    SOPS_SELECTOR = "TU0104", "sops/selector", "the rule that says which values are encrypted is not usable";
+    SOPS_RECIPIENTS = "TU0105", "sops/recipients", "nobody is listed who could decrypt the file with age";
+    SOPS_VALUE = "TU0106", "sops/value", "an encrypted value that is not well formed";
+    SOPS_FORMAT = "TU0107", "sops/format", "an encrypted file in a format that is not read";
+    SOPS_MAC_ONLY_ENCRYPTED = "TU0108", "sops/mac-only-encrypted", "the clear values of the file are not authenticated";
+    SOPS_UNSUPPORTED = "TU0109", "sops/unsupported", "a feature of sops that is not supported";
+    SOPS_UNCOVERED = "TU0110", "sops/uncovered", "an encrypted value that nothing would decrypt";
 }
 
 #[cfg(test)]

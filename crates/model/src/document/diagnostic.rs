@@ -59,6 +59,8 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// Other places that explain it.
     pub related: Vec<Related>,
+    /// The marked line may hold a secret in clear text: show the place, never the line.
+    pub conceal: bool,
 }
 
 impl Diagnostic {
@@ -74,6 +76,7 @@ impl Diagnostic {
             label: None,
             help: None,
             related: Vec::new(),
+            conceal: false,
         }
     }
 
@@ -109,6 +112,15 @@ impl Diagnostic {
     pub fn help(self, help: impl Into<String>) -> Self {
         Self {
             help: Some(help.into()),
+            ..self
+        }
+    }
+
+    /// Without the source line, which may hold a secret in clear text.
+    #[must_use]
+    pub fn concealed(self) -> Self {
+        Self {
+            conceal: true,
             ..self
         }
     }

@@ -164,7 +164,7 @@ fn through_json(value: Value) -> Value {
     /// 2^63, the first float past every `i64`.
     const I64_END: f64 = 9_223_372_036_854_775_808.0;
     match value {
-        Value::Float(number) if number.fract() == 0.0 && number >= -I64_END && number < I64_END => {
+        Value::Float(number) if number.fract() == 0.0 && (-I64_END..I64_END).contains(&number) => {
             // Goes through the shortest decimal digits, as Go's encoder does.
             number
                 .to_string()
@@ -177,7 +177,7 @@ fn through_json(value: Value) -> Value {
 
 /// The four layouts that go-yaml v3 accepts, in RFC 3339 with the shortest fraction (what Go's
 /// `MarshalText` writes, and what sops hashes).
-fn timestamp(text: &str) -> Option<String> {
+pub(crate) fn timestamp(text: &str) -> Option<String> {
     let mut rest = text;
     let year = number(&mut rest, 4, 4)?;
     literal(&mut rest, "-")?;

@@ -44,8 +44,8 @@ fn plain_scalars_mean_what_kubectl_makes_of_them() {
         let integral = expected["v"]
             .as_f64()
             .filter(|f| f.fract() == 0.0 && f.abs() < 9e18);
-        if expected["v"].as_i64().is_none() && integral.is_some() {
-            expected["v"] = json!(integral.unwrap().to_string().parse::<i64>().unwrap_or(0));
+        if let (None, Some(integral)) = (expected["v"].as_i64(), integral) {
+            expected["v"] = json!(integral.to_string().parse::<i64>().unwrap_or(0));
         }
         let root = &parsed.documents[0].root;
         if let (Some(ours), Some(theirs)) = (root.to_json()["v"].as_f64(), expected["v"].as_f64()) {
