@@ -1,0 +1,1 @@
+//! Steps and plans: data that exists before anything runs.
