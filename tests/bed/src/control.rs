@@ -113,6 +113,11 @@ impl ControlPlane {
         Ok(plane)
     }
 
+    /// The run's name.
+    pub fn id(&self) -> &str {
+        self.run.id()
+    }
+
     /// `https://127.0.0.1:PORT`.
     pub fn server_url(&self) -> &str {
         &self.server

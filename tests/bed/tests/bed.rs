@@ -5,3 +5,7 @@
 mod control;
 #[path = "bed/machines.rs"]
 mod machines;
+#[path = "bed/releases.rs"]
+mod releases;
+#[path = "bed/sweep.rs"]
+mod sweep;
