@@ -128,7 +128,12 @@ pub struct DesiredApp {
 
 impl fmt::Debug for DesiredApp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DesiredApp({}, {} objects)", self.name, self.objects.len())
+        write!(
+            f,
+            "DesiredApp({}, {} objects)",
+            self.name,
+            self.objects.len()
+        )
     }
 }
 
