@@ -15,7 +15,7 @@ use crate::desired::{DesiredMachine, DesiredService};
 use crate::k3s as inputs;
 
 /// Where kernel settings are kept over a reboot.
-pub(crate) const SYSCTL_PATH: &str = "/etc/sysctl.d/60-trueup.conf";
+pub const SYSCTL_PATH: &str = "/etc/sysctl.d/60-trueup.conf";
 
 /// Who a machine belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]

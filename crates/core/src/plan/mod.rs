@@ -10,6 +10,8 @@ mod forecast;
 mod k3s;
 mod machine;
 mod members;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +27,7 @@ use crate::observed::SeenUnit;
 pub use cluster::taints_after;
 pub(crate) use draft::Draft;
 pub use forecast::{FORECAST_ROUNDS_MAX, forecast};
+pub use machine::SYSCTL_PATH;
 pub(crate) use members::facts as machine_facts;
 
 /// What a plan depends on, beside the desired and the seen.
