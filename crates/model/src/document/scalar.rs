@@ -177,7 +177,8 @@ fn through_json(value: Value) -> Value {
 
 /// The four layouts that go-yaml v3 accepts, in RFC 3339 with the shortest fraction (what Go's
 /// `MarshalText` writes, and what sops hashes).
-pub(crate) fn timestamp(text: &str) -> Option<String> {
+#[must_use]
+pub fn timestamp(text: &str) -> Option<String> {
     let mut rest = text;
     let year = number(&mut rest, 4, 4)?;
     literal(&mut rest, "-")?;
