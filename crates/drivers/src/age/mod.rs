@@ -12,3 +12,6 @@ mod open;
 pub use error::{IdentityError, SopsError, ValueFault};
 pub use identities::Identities;
 pub use open::{Decrypted, decrypt};
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use aes_gcm::{AesGcm, Nonce};
 use age::armor::ArmoredReader;
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json};
-use trueup_model::document::{Node, Span, Value, timestamp};
+use trueup_model::document::{Node, Span, Value, integral, timestamp};
 use trueup_model::sops::{DataType, EncryptedValue, MacInput, SecretJson, SopsFile};
 use zeroize::Zeroizing;
 
@@ -188,10 +188,14 @@ impl<'a> Opening<'a> {
             Value::Bool(flag) => Json::Bool(flag),
             Value::Int(number) => Json::from(number),
             Value::UInt(number) => Json::from(number),
-            Value::Float(number) => match serde_json::Number::from_f64(number) {
-                Some(number) => Json::Number(number),
-                None => return Err(self.fault(node.span, ValueFault::Type)),
-            },
+            // sops writes `1.0` as `1`, and whoever reads that reads an integer.
+            Value::Float(number) => {
+                match (integral(number), serde_json::Number::from_f64(number)) {
+                    (Some(number), _) => Json::from(number),
+                    (None, Some(number)) => Json::Number(number),
+                    (None, None) => return Err(self.fault(node.span, ValueFault::Type)),
+                }
+            }
             Value::Timestamp(text) | Value::String(text) => Json::String(text),
             Value::Null | Value::Sequence(_) | Value::Mapping(_) => Json::Null,
         }))
