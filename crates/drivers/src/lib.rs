@@ -1,1 +1,3 @@
 //! trueup drivers
+
+pub mod age;

@@ -36,6 +36,9 @@ codes! {
     SOPS_MAC_ONLY_ENCRYPTED = "TU0108", "sops/mac-only-encrypted", "the clear values of the file are not authenticated";
     SOPS_UNSUPPORTED = "TU0109", "sops/unsupported", "a feature of sops that is not supported";
     SOPS_UNCOVERED = "TU0110", "sops/uncovered", "an encrypted value that nothing would decrypt";
+    SOPS_IDENTITY = "TU0111", "sops/identity", "no age identity of the host opens the file";
+    SOPS_MAC_MISMATCH = "TU0112", "sops/mac-mismatch", "the file was changed by something other than sops";
+    SOPS_TAMPERED = "TU0113", "sops/tampered", "an encrypted value that was changed or moved";
 }
 
 #[cfg(test)]
