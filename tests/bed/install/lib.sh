@@ -1,0 +1,36 @@
+# Sourced by the installers of the bed: where the cache is, and how things enter it.
+#
+# Everything that is slow to make lives in one cache outside the repository. An
+# entry's name carries the hash of its recipe, it is made in a directory of its
+# own and renamed into place, so an installer that was killed leaves nothing
+# that looks finished, and a changed recipe is made anew.
+
+set -euo pipefail
+
+CACHE="${TRUEUP_BED_CACHE:-/var/cache/trueup-bed}"
+INSTALL_DIR="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+export TRUEUP_BED_CACHE="$CACHE"
+
+say() { printf '%s\n' "bed: $*" >&2; }
+
+# The first 16 hex digits of the hash over the given files' contents.
+hash_of() { cat -- "$@" | sha256sum | cut -c1-16; }
+
+# link_current NAME TARGET: makes $CACHE/NAME a symlink to TARGET in one rename.
+link_current() {
+  local name=$1 target=$2
+  [ "$(readlink "$CACHE/$name" 2>/dev/null)" = "$target" ] && return 0
+  ln -sfn "$target" "$CACHE/.$name.$$"
+  mv -T "$CACHE/.$name.$$" "$CACHE/$name"
+}
+
+# with_lock NAME COMMAND...: two installers at once make each thing once.
+with_lock() {
+  local name=$1
+  shift
+  mkdir -p "$CACHE/locks"
+  (
+    flock 9
+    "$@" 9>&-
+  ) 9>"$CACHE/locks/$name"
+}
