@@ -5,6 +5,7 @@
 mod agents;
 mod backoff;
 mod budget;
+mod busy;
 mod grant;
 mod order;
 mod pause;
@@ -79,12 +80,13 @@ struct Case<'a> {
 type Gate = fn(&Case<'_>) -> Option<Hold>;
 
 /// In the order in which a person would want to hear of them.
-const GATES: [Gate; 9] = [
+const GATES: [Gate; 10] = [
     pause::judge,
     power::judge,
     grant::judge,
     budget::judge,
     backoff::judge,
+    busy::judge,
     space::judge,
     order::judge,
     quorum::judge,

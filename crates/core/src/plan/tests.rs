@@ -71,6 +71,7 @@ fn machine(name: &str, role: Role, number: u8) -> DesiredMachine {
         }),
         labels: BTreeMap::new(),
         taints: Vec::new(),
+        broken: Vec::new(),
     }
 }
 
