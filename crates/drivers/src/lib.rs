@@ -1,1 +1,6 @@
-//! trueup drivers
+//! The drivers: each reaches one part of the world behind a port of
+//! `trueup-model`. No driver knows another (k3s over NodeShell excepted), and none
+//! decides anything.
+
+mod node_script;
+pub mod ssh;
