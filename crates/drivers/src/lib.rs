@@ -1,3 +1,7 @@
-//! trueup drivers
+//! The drivers: each reaches one part of the world behind a port of
+//! `trueup-model`. No driver knows another (k3s over NodeShell excepted), and none
+//! decides anything.
 
 pub mod age;
+mod node_script;
+pub mod ssh;
