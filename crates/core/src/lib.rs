@@ -1,1 +1,4 @@
-//! trueup core
+//! What trueup decides: pure functions from values to values. No files, no network,
+//! no clock, no randomness, no async.
+
+pub mod drift;
