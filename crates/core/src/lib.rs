@@ -2,6 +2,7 @@
 //! time, randomness or async runtime; `clippy.toml` and `Cargo.toml` say so.
 
 pub mod desired;
+pub mod drift;
 pub mod engine;
 pub mod gate;
 pub mod health;

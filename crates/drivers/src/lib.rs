@@ -3,5 +3,8 @@
 //! decides anything.
 
 pub mod age;
+pub mod etcd;
+pub mod kube;
 mod node_script;
 pub mod ssh;
+mod tls;
