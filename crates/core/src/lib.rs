@@ -1,1 +1,3 @@
 //! trueup core
+
+pub mod config;
