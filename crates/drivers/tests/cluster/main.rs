@@ -1,4 +1,4 @@
-//! The kube driver against a real API server. Needs the cache: run by `tests/run`.
+//! The kube and etcd drivers against a real API server and real etcd members. Needs the cache: run by `tests/run`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,6 +8,8 @@
     reason = "tests"
 )]
 
+mod etcd;
 mod follow;
+mod pki;
 mod shell;
 mod stage;

@@ -1,6 +1,7 @@
-//! A double of a machine, as far as the kube driver uses one: it hands over a
-//! kubeconfig and connects to loopback. What it was asked is counted.
+//! A double of a machine, as far as these drivers use one: it hands over files
+//! and connects to loopback. What it was asked is counted.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
@@ -13,10 +14,13 @@ use trueup_model::facts::machine::{ProbeReply, ProbeRequest};
 use trueup_model::job::{JobId, JobSpec, JobState};
 use trueup_model::port::{ByteStream, NodeError, NodeShell, Staged};
 
+/// Where k3s keeps its admin's kubeconfig.
+pub const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
+
 /// A machine that is loopback.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LoopbackShell {
-    kubeconfig: Mutex<Option<Vec<u8>>>,
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Where dials go, whatever port is asked for; 0: the port itself.
     pub port: AtomicU16,
     pub dials: AtomicUsize,
@@ -24,22 +28,26 @@ pub struct LoopbackShell {
 }
 
 impl LoopbackShell {
-    pub fn new(kubeconfig: Vec<u8>) -> Self {
+    /// A machine with these files.
+    pub fn with_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         Self {
-            kubeconfig: Mutex::new(Some(kubeconfig)),
-            port: AtomicU16::new(0),
-            dials: AtomicUsize::new(0),
-            reads: AtomicUsize::new(0),
+            files: Mutex::new(files.into_iter().collect()),
+            ..Self::default()
         }
     }
 
-    pub fn set_kubeconfig(&self, text: Vec<u8>) {
-        *self.kubeconfig.lock().unwrap() = Some(text);
+    /// A k3s server, as far as its kubeconfig goes.
+    pub fn new(kubeconfig: Vec<u8>) -> Self {
+        Self::with_files([(KUBECONFIG.to_owned(), kubeconfig)])
     }
 
-    /// Nothing listens there.
-    pub fn break_dials(&self) {
-        self.port.store(1, Ordering::Relaxed);
+    pub fn write(&self, path: &str, text: Vec<u8>) {
+        self.files.lock().unwrap().insert(path.to_owned(), text);
+    }
+
+    /// Where dials go from now on.
+    pub fn dial_to(&self, port: u16) {
+        self.port.store(port, Ordering::Relaxed);
     }
 }
 
@@ -72,9 +80,8 @@ impl NodeShell for LoopbackShell {
     }
 
     async fn read_secret(&self, path: &str) -> Result<Option<SecretSlice<u8>>, NodeError> {
-        assert_eq!(path, "/etc/rancher/k3s/k3s.yaml");
         self.reads.fetch_add(1, Ordering::Relaxed);
-        let text = self.kubeconfig.lock().unwrap().clone();
+        let text = self.files.lock().unwrap().get(path).cloned();
         Ok(text.map(SecretSlice::from))
     }
 
