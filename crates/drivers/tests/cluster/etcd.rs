@@ -209,7 +209,18 @@ async fn members_are_asked_themselves() {
     // A learner that never starts, and an alarm.
     let port = members.ports[0].1 + 1;
     let learner = json!({"peerURLs": [format!("https://127.0.0.1:{port}")], "isLearner": true});
-    members.tell(0, "/v3/cluster/member/add", &learner).await;
+    // etcd takes no member before the others have been connected for some seconds.
+    within("a learner is taken", LIMIT, async {
+        while members
+            .tell(0, "/v3/cluster/member/add", &learner)
+            .await
+            .get("member")
+            .is_none()
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let alarm = json!({"action": "ACTIVATE", "memberID": 0, "alarm": "NOSPACE"});
     members.tell(0, "/v3/maintenance/alarm", &alarm).await;
     let facts = api.members().await.unwrap();
