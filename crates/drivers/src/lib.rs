@@ -1,7 +1,10 @@
-//! The drivers: how the world is reached. Each room implements one port of the
-//! model; none decides anything.
+//! The drivers: each reaches one part of the world behind a port of
+//! `trueup-model`. No driver knows another (k3s over NodeShell excepted), and none
+//! decides anything.
 
+pub mod age;
 pub mod etcd;
 pub mod kube;
-
+mod node_script;
+pub mod ssh;
 mod tls;
