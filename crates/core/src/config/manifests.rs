@@ -124,6 +124,12 @@ pub(super) fn resolve(
     for (path, surveyed) in survey.files.iter().filter(|(path, _)| scope.owns(path)) {
         if !reached.contains(path.as_str()) && !survey.is_part_of_chart(path) {
             findings.extend(surveyed.manifest.iter().cloned());
+            // Nobody needs the file; should somebody have meant it to be read, this tells.
+            let unread = surveyed.syntax.iter().filter(|_| !surveyed.concerns_us());
+            findings.extend(unread.map(|f| Diagnostic {
+                severity: Severity::Warning,
+                ..f.clone()
+            }));
         }
     }
 }
