@@ -182,7 +182,7 @@ impl Survey {
                 };
                 self.paths.binary_search(&marked).is_ok()
             };
-            if MARKS.iter().any(|mark| here(mark)) {
+            if MARKS.iter().any(here) {
                 return true;
             }
             if folder.is_empty() {
