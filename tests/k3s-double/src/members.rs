@@ -51,7 +51,8 @@ pub(crate) async fn look_after(state: Rc<State>, client: Client) {
 
 async fn once(state: &State, client: &Client, learners: &mut BTreeMap<u64, Progress>, count: u32) -> Result<()> {
     let status = client.status().await?;
-    if status.leader == 0 {
+    // A learner may not ask for the list.
+    if status.leader == 0 || status.learner {
         return Ok(());
     }
     let members = client.members().await?;

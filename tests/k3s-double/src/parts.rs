@@ -70,6 +70,18 @@ impl Parts {
         self.running.borrow_mut().push(Running { name, stop, task });
     }
 
+    /// Ends the part of that name at once, if it runs.
+    pub(crate) async fn stop_one(&self, name: &str) {
+        let found = {
+            let mut running = self.running.borrow_mut();
+            running.iter().position(|one| one.name == name).map(|position| running.remove(position))
+        };
+        if let Some(found) = found {
+            let _ = found.stop.send(());
+            drop(found.task.await);
+        }
+    }
+
     /// Ends all parts: etcd last, so that the others can still say goodbye.
     pub(crate) async fn stop(&self) {
         let all = std::mem::take(&mut *self.running.borrow_mut());

@@ -68,6 +68,7 @@ pub(crate) struct Runner {
     busy: RefCell<BTreeSet<String>>,
     /// Last octet handed out.
     last: Cell<u8>,
+    /// The first three octets of the node's pod range, empty until the controller manager assigned one.
     range: RefCell<String>,
 }
 
@@ -80,7 +81,7 @@ impl Runner {
             node_ip,
             busy: RefCell::default(),
             last: Cell::new(1),
-            range: RefCell::new("10.42.255".to_owned()),
+            range: RefCell::default(),
         })
     }
 
@@ -95,11 +96,6 @@ impl Runner {
     }
 
     async fn once(self: &Rc<Self>) -> Result<()> {
-        if let Some(node) = self.api.get(&format!("/api/v1/nodes/{}", self.node)).await?
-            && let Some((range, _)) = text(&node, "/spec/podCIDR").rsplit_once('.')
-        {
-            range.clone_into(&mut self.range.borrow_mut());
-        }
         let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}", self.node);
         let list = self.api.get(&path).await?.ok_or_else(|| anyhow!("no list of pods"))?;
         for pod in list.pointer("/items").and_then(Value::as_array).into_iter().flatten() {
@@ -151,6 +147,12 @@ impl Runner {
             let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0,
                                  "preconditions": {"uid": uid}});
             return self.api.delete(&path, &options).await;
+        }
+        if self.range.borrow().is_empty() {
+            let node = self.api.get(&format!("/api/v1/nodes/{}", self.node)).await?.unwrap_or_default();
+            let range = text(&node, "/spec/podCIDR").rsplit_once('.').map(|(range, _)| range.to_owned());
+            // A kubelet waits for its network too.
+            *self.range.borrow_mut() = range.ok_or_else(|| anyhow!("node has no pod CIDR yet"))?;
         }
         let patch = json!({"metadata": {"uid": uid}, "status": self.status(pod, need)});
         self.api.patch(&format!("{path}/status"), Patch::Merge, &patch).await.map(drop)

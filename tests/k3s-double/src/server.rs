@@ -26,6 +26,8 @@ use crate::{control_plane, kubeconfig, log, machine, members, server_node};
 /// How often parts are asked whether they answer; k3s logs its failures every 5 s.
 const POLL: Duration = Duration::from_millis(100);
 const COMPLAIN: Duration = Duration::from_secs(5);
+/// A joining member serves within half a second, unless its announcement was lost.
+const JOIN_SERVES: Duration = Duration::from_millis(2500);
 /// Moved-aside data directories that are kept.
 const BACKUPS_KEPT: usize = 5;
 
@@ -196,6 +198,12 @@ async fn bring_up(
         let shutdown = |error: anyhow::Error| Ending::Shutdown(format!("{error:#}"));
         parts.add(member::start(&layout, settings, &identity, &name, &how).map_err(shutdown)?);
         let client = Client::local(&layout).map_err(shutdown)?;
+        if matches!(how, Start::Joining(_)) && !serves_soon(&client).await {
+            log::info("The etcd member does not serve yet, starting it again");
+            parts.stop_one("etcd").await;
+            let how = if member::has_data(&layout) { Start::Existing } else { how };
+            parts.add(member::start(&layout, settings, &identity, &name, &how).map_err(shutdown)?);
+        }
         // Running before the wait, because the leader's process must promote whoever waits.
         tokio::task::spawn_local(members::look_after(Rc::clone(&state), client.clone()));
 
@@ -228,6 +236,18 @@ async fn bring_up(
         Ok(()) => std::future::pending().await,
         Err(ending) => ending,
     }
+}
+
+/// etcd 3.6 sends a joining member a snapshot; installing it cuts the streams to its peers, and with them sometimes the
+/// first announcement of the member's own name, without which it serves nobody. etcd repeats that only after 15 s
+/// (5 s and two election timeouts); a second start does it at once.
+async fn serves_soon(client: &Client) -> bool {
+    let wait = async {
+        while client.status().await.is_err() {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(JOIN_SERVES, wait).await.is_ok()
 }
 
 async fn within_api_wait<T>(wait: impl Future<Output = T>) -> Result<T, Ending> {

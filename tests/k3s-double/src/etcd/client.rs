@@ -27,12 +27,15 @@ pub(crate) use super::messages::Member;
 
 /// One call, the connection included. A member change waits for the disk of a majority.
 const CALL: Duration = Duration::from_secs(5);
+/// The own member listens before it serves, so a call may hang there.
+const CALL_LOCAL: Duration = Duration::from_secs(2);
 
 /// Asks the first of several members that answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     endpoints: Vec<String>,
     config: Arc<rustls::ClientConfig>,
+    call: Duration,
 }
 
 /// The state of one member.
@@ -51,12 +54,13 @@ impl Client {
             &layout.tls("etcd/server-ca.crt"),
             Some((&layout.tls("etcd/client.crt"), &layout.tls("etcd/client.key"))),
         )?;
-        Ok(Self { endpoints, config: Arc::new(config) })
+        Ok(Self { endpoints, config: Arc::new(config), call: CALL })
     }
 
     /// Asks the own member only.
     pub(crate) fn local(layout: &Layout) -> Result<Self> {
-        Self::new(layout, vec!["https://127.0.0.1:2379".to_owned()])
+        let client = Self::new(layout, vec!["https://127.0.0.1:2379".to_owned()])?;
+        Ok(Self { call: CALL_LOCAL, ..client })
     }
 
     /// The state of the first endpoint.
@@ -123,7 +127,7 @@ impl Client {
                     Err(status) => Ok(Err(anyhow!("{}", status.message()))),
                 }
             };
-            match tokio::time::timeout(CALL, attempt).await {
+            match tokio::time::timeout(self.call, attempt).await {
                 Ok(Ok(answer)) => return answer,
                 Ok(Err(error)) => last = error,
                 Err(_) => last = anyhow!("{endpoint}: context deadline exceeded"),
@@ -137,7 +141,7 @@ impl Client {
         let connector = tower::service_fn(move |uri: Uri| open(uri, Arc::clone(&config)));
         // The connector speaks TLS itself; tonic must not think that it should.
         let plain = endpoint.replacen("https://", "http://", 1);
-        let channel = Endpoint::from_shared(plain)?.connect_timeout(CALL).connect_with_connector(connector).await;
+        let channel = Endpoint::from_shared(plain)?.connect_timeout(self.call).connect_with_connector(connector).await;
         channel.with_context(|| format!("connect to {endpoint}"))
     }
 }
