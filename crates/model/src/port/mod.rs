@@ -1,0 +1,12 @@
+//! The ports: what core needs of the world, in the model's words. No crate of a
+//! driver shows through here.
+
+pub mod cluster_api;
+pub mod etcd;
+pub mod forge;
+pub mod node_shell;
+
+pub use cluster_api::{ApplyRefusal, ClusterApi, ClusterError, Force};
+pub use etcd::{Etcd, EtcdError};
+pub use forge::{Forge, ForgeError};
+pub use node_shell::{ByteStream, Delivery, NodeError, NodeShell, Staged};

@@ -1,0 +1,92 @@
+//! The bed by hand.
+//!
+//! `bed up N [--control-plane] [--k3s]` starts machines and prints how to reach
+//! them until Ctrl-C; `bed sweep` removes what killed owners left.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that talks to people"
+)]
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use trueup_bed::{Bed, BedSpec, ControlPlane, ControlSpec, sweep};
+
+const USAGE: &str = "usage: bed up [N] [--control-plane] [--k3s] | bed sweep";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["up", rest @ ..] => up(rest),
+        ["sweep"] => sweep_all(),
+        _ => Err(anyhow::anyhow!(USAGE)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sweep_all() -> Result<()> {
+    let removed = sweep::sweep_dead()?;
+    println!("{} runs removed {}", removed.len(), removed.join(" "));
+    Ok(())
+}
+
+fn up(args: &[&str]) -> Result<()> {
+    let (mut count, mut control_plane, mut k3s) = (1, false, false);
+    for arg in args {
+        match *arg {
+            "--control-plane" => control_plane = true,
+            "--k3s" => k3s = true,
+            number => count = number.parse().ok().context(USAGE)?,
+        }
+    }
+    // The handlers stand before the first machine does: Ctrl-C must never skip the removal.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let entered = runtime.enter();
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    drop(entered);
+    let mut spec = BedSpec::with_machines(count);
+    spec.k3s_ready = k3s;
+    let bed = Bed::start(spec)?;
+    println!("run {}", bed.id());
+    for machine in bed.machines() {
+        let (key, hosts) = (bed.ssh_key_path(), bed.known_hosts_path());
+        println!(
+            "ssh -i {} -o UserKnownHostsFile={} root@{}",
+            key.display(),
+            hosts.display(),
+            machine.ip()
+        );
+    }
+    let plane = if control_plane {
+        Some(ControlPlane::start(ControlSpec::full())?)
+    } else {
+        None
+    };
+    if let Some(plane) = &plane {
+        println!("run {}", plane.id());
+        println!(
+            "export KUBECONFIG={}",
+            plane.kubeconfig_path("admin").display()
+        );
+    }
+    println!("ready; Ctrl-C removes everything");
+    std::io::stdout().flush()?;
+    runtime.block_on(async {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+    });
+    Ok(())
+}
