@@ -43,7 +43,9 @@ async fn start(settings: &Settings) -> Ending {
     if token.is_none() && !has_certificate {
         return Ending::Fatal("--token is required".to_owned());
     }
-    let Some(url) = settings.text("server") else { return Ending::Fatal("--server is required".to_owned()) };
+    let Some(url) = settings.text("server") else {
+        return Ending::Fatal("--server is required".to_owned());
+    };
     // With a certificate of an earlier start alone, the CA is taken on trust of the load balancer's target.
     let token = match Token::parse(token.as_deref().unwrap_or("-")) {
         Ok(token) => token,
@@ -66,7 +68,9 @@ async fn serve(settings: &Settings, layout: &Layout, url: &str, token: &Token) -
 
     let remote = connect(url, &local, token).await;
     while let Err(error) = configure(layout, &remote, &identity).await {
-        log::info(format!("Waiting to retrieve agent configuration; server is not ready: {error:#}"));
+        log::info(format!(
+            "Waiting to retrieve agent configuration; server is not ready: {error:#}"
+        ));
         tokio::time::sleep(RETRY_CONFIG).await;
     }
     if let Some(message) = node::forbidden_labels(settings) {
@@ -79,13 +83,20 @@ async fn serve(settings: &Settings, layout: &Layout, url: &str, token: &Token) -
         &layout.agent("client-kubelet.key"),
     )?;
     while let Err(error) = registration.register(&api).await {
-        log::info(format!("Waiting for API server to become available: {error:#}"));
+        log::info(format!(
+            "Waiting for API server to become available: {error:#}"
+        ));
         tokio::time::sleep(RETRY_API).await;
     }
     log::info("k3s agent is up and running");
     crate::say_ready();
     tokio::task::spawn_local(Runner::new(api.clone(), &identity.node_name, identity.node_ip).run());
-    tokio::task::spawn_local(follow_servers(balancer, url.to_owned(), remote, own_certificate(layout)?));
+    tokio::task::spawn_local(follow_servers(
+        balancer,
+        url.to_owned(),
+        remote,
+        own_certificate(layout)?,
+    ));
     registration.keep(&api).await;
     Ok(Ending::Asked)
 }
@@ -96,7 +107,9 @@ async fn connect(url: &str, local: &str, token: &Token) -> Remote {
         match Remote::connect(local, token).await {
             Ok(remote) => return remote,
             Err(error) => {
-                log::error(format!("Failed to validate connection to cluster at {url}: {error:#}"));
+                log::error(format!(
+                    "Failed to validate connection to cluster at {url}: {error:#}"
+                ));
                 tokio::time::sleep(RETRY_CONNECT).await;
             }
         }
@@ -113,31 +126,50 @@ fn own_certificate(layout: &Layout) -> Result<String> {
 async fn configure(layout: &Layout, remote: &Remote, identity: &Identity) -> Result<()> {
     let password = node_password::own()?;
     let address = identity.node_ip.to_string();
-    let headers =
-        [("k3s-node-name", identity.node_name.as_str()), ("k3s-node-password", &password), ("k3s-node-ip", &address)];
+    let headers = [
+        ("k3s-node-name", identity.node_name.as_str()),
+        ("k3s-node-password", &password),
+        ("k3s-node-ip", &address),
+    ];
     let mut credential = Credential::Password(User::Node);
     if let Ok(pem) = own_certificate(layout) {
         let by_certificate = Credential::Certificate(pem);
-        if remote.get("/v1-k3s/config", &by_certificate, &[]).await.is_ok() {
+        if remote
+            .get("/v1-k3s/config", &by_certificate, &[])
+            .await
+            .is_ok()
+        {
             credential = by_certificate;
         }
     }
     remote.get("/v1-k3s/config", &credential, &[]).await?;
     for file in ["client-kubelet", "serving-kubelet"] {
-        let pair = remote.get(&format!("/v1-k3s/{file}.crt"), &credential, &headers).await;
+        let pair = remote
+            .get(&format!("/v1-k3s/{file}.crt"), &credential, &headers)
+            .await;
         let pair = pair.map_err(|error| rejected(error, &identity.node_name))?;
         let (certificate, key) = pair
             .find("-----BEGIN PRIVATE KEY-----")
             .and_then(|start| pair.split_at_checked(start))
             .context("the server sent no key")?;
         layout::write(&layout.agent(&format!("{file}.key")), key.as_bytes(), 0o600)?;
-        layout::write(&layout.agent(&format!("{file}.crt")), certificate.as_bytes(), 0o644)?;
+        layout::write(
+            &layout.agent(&format!("{file}.crt")),
+            certificate.as_bytes(),
+            0o644,
+        )?;
     }
     for file in ["client-ca.crt", "server-ca.crt"] {
-        let pem = remote.get(&format!("/v1-k3s/{file}"), &credential, &[]).await?;
+        let pem = remote
+            .get(&format!("/v1-k3s/{file}"), &credential, &[])
+            .await?;
         layout::write(&layout.agent(file), pem.as_bytes(), 0o644)?;
     }
-    layout::write(&layout.agent("etc/kubelet.conf.d/00-k3s-defaults.conf"), server_node::KUBELET.as_bytes(), 0o600)
+    layout::write(
+        &layout.agent("etc/kubelet.conf.d/00-k3s-defaults.conf"),
+        server_node::KUBELET.as_bytes(),
+        0o600,
+    )
 }
 
 fn rejected(error: anyhow::Error, node: &str) -> anyhow::Error {

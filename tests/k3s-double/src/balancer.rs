@@ -31,23 +31,36 @@ pub(crate) struct Balancer {
 impl Balancer {
     /// Knows `server:` and what an earlier start saved for the same.
     pub(crate) fn new(server_url: &str, file: PathBuf) -> Result<Rc<Self>> {
-        let configured = host_and_port(server_url).ok_or_else(|| anyhow!("invalid server URL {server_url}"))?;
-        let saved: Value =
-            layout::read_if_there(&file)?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let configured =
+            host_and_port(server_url).ok_or_else(|| anyhow!("invalid server URL {server_url}"))?;
+        let saved: Value = layout::read_if_there(&file)?
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
         let mut servers = vec![configured.clone()];
         if saved.get("ServerURL").and_then(Value::as_str) == Some(server_url) {
             let addresses = saved.get("ServerAddresses").and_then(Value::as_array);
-            servers.extend(addresses.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+            servers.extend(
+                addresses
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned),
+            );
         }
         servers.sort();
         servers.dedup();
-        let balancer = Self { configured, servers: RefCell::new(servers), file };
+        let balancer = Self {
+            configured,
+            servers: RefCell::new(servers),
+            file,
+        };
         balancer.save(server_url)?;
         Ok(Rc::new(balancer))
     }
 
     fn save(&self, server_url: &str) -> Result<()> {
-        let text = json!({"ServerURL": server_url, "ServerAddresses": *self.servers.borrow()}).to_string();
+        let text =
+            json!({"ServerURL": server_url, "ServerAddresses": *self.servers.borrow()}).to_string();
         layout::write(&self.file, text.as_bytes(), 0o600)
     }
 
@@ -61,7 +74,10 @@ impl Balancer {
         if !named.contains(&self.configured) {
             named.push(self.configured.clone());
         }
-        if let Some(position) = named.iter().position(|server| Some(server) == first.as_ref()) {
+        if let Some(position) = named
+            .iter()
+            .position(|server| Some(server) == first.as_ref())
+        {
             named.rotate_left(position);
         }
         let changed = {
@@ -73,7 +89,10 @@ impl Balancer {
             old != new
         };
         if changed {
-            log::info(format!("Updated load balancer server addresses -> {:?}", self.servers.borrow()));
+            log::info(format!(
+                "Updated load balancer server addresses -> {:?}",
+                self.servers.borrow()
+            ));
             if let Err(error) = self.save(server_url) {
                 log::warn(format!("{error:#}"));
             }
@@ -83,8 +102,13 @@ impl Balancer {
     /// Opens the port and serves until the process ends.
     pub(crate) async fn serve(self: &Rc<Self>, port: u16) -> Result<()> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let listener = TcpListener::bind(address).await.with_context(|| format!("listen tcp {address}"))?;
-        log::info(format!("Running load balancer {address} -> {:?}", self.servers.borrow()));
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("listen tcp {address}"))?;
+        log::info(format!(
+            "Running load balancer {address} -> {:?}",
+            self.servers.borrow()
+        ));
         let balancer = Rc::clone(self);
         tokio::task::spawn_local(async move {
             loop {
@@ -104,7 +128,9 @@ impl Balancer {
     }
 
     async fn pass(&self, mut client: TcpStream) {
-        let Some(mut server) = self.dial().await else { return };
+        let Some(mut server) = self.dial().await else {
+            return;
+        };
         drop(client.set_nodelay(true));
         // Either side may go away at any time.
         drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
@@ -147,8 +173,14 @@ fn notice_death(stream: &TcpStream) {
 
 fn host_and_port(url: &str) -> Option<String> {
     let rest = url.strip_prefix("https://")?.trim_end_matches('/');
-    let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    Some(if has_port { rest.to_owned() } else { format!("{rest}:443") })
+    let has_port = rest
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Some(if has_port {
+        rest.to_owned()
+    } else {
+        format!("{rest}:443")
+    })
 }
 
 #[cfg(test)]
@@ -160,7 +192,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("lb.json");
         let first = Balancer::new("https://a:6443", file.clone()).unwrap();
-        first.update("https://a:6443", vec!["a:6443".to_owned(), "b:6443".to_owned()]);
+        first.update(
+            "https://a:6443",
+            vec!["a:6443".to_owned(), "b:6443".to_owned()],
+        );
         let again = Balancer::new("https://a:6443", file.clone()).unwrap();
         assert_eq!(*again.servers.borrow(), ["a:6443", "b:6443"]);
         let other = Balancer::new("https://c:6443", file).unwrap();
@@ -171,10 +206,20 @@ mod tests {
     fn a_failed_server_is_tried_last() {
         let directory = tempfile::tempdir().unwrap();
         let balancer = Balancer::new("https://a:6443", directory.path().join("lb.json")).unwrap();
-        balancer.update("https://a:6443", vec!["a:6443".to_owned(), "b:6443".to_owned()]);
+        balancer.update(
+            "https://a:6443",
+            vec!["a:6443".to_owned(), "b:6443".to_owned()],
+        );
         balancer.put_last("a:6443");
         assert_eq!(*balancer.servers.borrow(), ["b:6443", "a:6443"]);
-        balancer.update("https://a:6443", vec!["a:6443".to_owned(), "b:6443".to_owned()]);
-        assert_eq!(*balancer.servers.borrow(), ["b:6443", "a:6443"], "stays with the one that answered");
+        balancer.update(
+            "https://a:6443",
+            vec!["a:6443".to_owned(), "b:6443".to_owned()],
+        );
+        assert_eq!(
+            *balancer.servers.borrow(),
+            ["b:6443", "a:6443"],
+            "stays with the one that answered"
+        );
     }
 }

@@ -28,10 +28,15 @@ pub(crate) fn exec_part(arguments: &[String]) -> Result<()> {
     };
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // The parent may have died before the signal was set: then nobody would ever end this part.
-    if getppid().map(|pid| pid.as_raw_nonzero().get().to_string()).as_deref() != Some(parent) {
+    if getppid()
+        .map(|pid| pid.as_raw_nonzero().get().to_string())
+        .as_deref()
+        != Some(parent)
+    {
         bail!("the parent is gone");
     }
-    Err(std::process::Command::new(program).args(rest).exec()).with_context(|| format!("execute {program}"))
+    Err(std::process::Command::new(program).args(rest).exec())
+        .with_context(|| format!("execute {program}"))
 }
 
 /// A running part.
@@ -54,6 +59,8 @@ impl Part {
             .arg(std::process::id().to_string())
             .arg(&program)
             .args(arguments)
+            // etcd and kube-apiserver would say READY for themselves.
+            .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -63,20 +70,25 @@ impl Part {
 
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        match self.child.wait().await {
-            Ok(status) => status,
-            // Cannot be waited for: whatever it is, it is not running as our part any more.
-            Err(_) => ExitStatus::default(),
-        }
+        // What cannot be waited for is not running as our part any more.
+        self.child.wait().await.unwrap_or_default()
     }
 
     /// Asks it to end and kills it when it does not within `patience`.
     pub(crate) async fn stop(&mut self, patience: Duration) {
-        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw)
+        {
             // It may just have ended by itself.
             let _ = kill_process(pid, Signal::TERM);
         }
-        if tokio::time::timeout(patience, self.child.wait()).await.is_err() {
+        if tokio::time::timeout(patience, self.child.wait())
+            .await
+            .is_err()
+        {
             drop(self.child.kill().await);
         }
     }

@@ -39,11 +39,20 @@ impl Critical {
     pub(crate) fn of(settings: &Settings) -> Self {
         let list = |name: &str, default: &str| {
             let given = settings.split_list(name);
-            if given.is_empty() { vec![default.to_owned()] } else { given }
+            if given.is_empty() {
+                vec![default.to_owned()]
+            } else {
+                given
+            }
         };
         let plain = PLAIN
             .iter()
-            .map(|&(name, default)| (name.to_owned(), settings.text(name).unwrap_or(default).to_owned()))
+            .map(|&(name, default)| {
+                (
+                    name.to_owned(),
+                    settings.text(name).unwrap_or(default).to_owned(),
+                )
+            })
             .collect();
         Self {
             cluster_cidr: list("cluster-cidr", "10.42.0.0/16"),
@@ -56,11 +65,23 @@ impl Critical {
     /// The names of the values that differ; empty when the server may join.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
         let mut names = Vec::new();
-        names.extend(cidr_difference("ClusterIPRanges", &self.cluster_cidr, &other.cluster_cidr));
-        names.extend(cidr_difference("ServiceIPRanges", &self.service_cidr, &other.service_cidr));
+        names.extend(cidr_difference(
+            "ClusterIPRanges",
+            &self.cluster_cidr,
+            &other.cluster_cidr,
+        ));
+        names.extend(cidr_difference(
+            "ServiceIPRanges",
+            &self.service_cidr,
+            &other.service_cidr,
+        ));
         names.extend(dns_difference(&self.cluster_dns, &other.cluster_dns));
         for (name, value) in &self.plain {
-            let theirs = other.plain.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+            let theirs = other
+                .plain
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value);
             if theirs != Some(value) {
                 names.push(name.clone());
             }
@@ -86,7 +107,12 @@ fn cidr_difference(field: &str, mine: &[String], theirs: &[String]) -> Option<St
     let Some(index) = index else {
         return (mine.len() != theirs.len()).then(|| field.to_owned());
     };
-    let address = |list: &[String]| list.get(index).and_then(|c| c.split('/').next()).unwrap_or_default().to_owned();
+    let address = |list: &[String]| {
+        list.get(index)
+            .and_then(|c| c.split('/').next())
+            .unwrap_or_default()
+            .to_owned()
+    };
     Some(match byte_of(&address(mine), &address(theirs)) {
         Some(byte) => format!("{field}.slice[{index}].IP.slice[{byte}]"),
         None => format!("{field}.slice[{index}].Mask.slice[0]"),
@@ -98,7 +124,10 @@ fn dns_difference(mine: &[String], theirs: &[String]) -> Option<String> {
     match index {
         Some(index) => {
             let (a, b) = (mine.get(index)?, theirs.get(index)?);
-            Some(format!("ClusterDNSs.slice[{index}].slice[{}]", byte_of(a, b).unwrap_or_default()))
+            Some(format!(
+                "ClusterDNSs.slice[{index}].slice[{}]",
+                byte_of(a, b).unwrap_or_default()
+            ))
         }
         None => (mine.len() != theirs.len()).then(|| "ClusterDNSs".to_owned()),
     }
@@ -112,7 +141,9 @@ mod tests {
     fn of(arguments: &[&str]) -> Critical {
         let mut arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
         arguments.push("--config=/nonexistent/config.yaml".to_owned());
-        Critical::of(&Settings::load(Role::Server, &arguments, &std::collections::BTreeMap::new()).unwrap())
+        Critical::of(
+            &Settings::load(Role::Server, &arguments, &std::collections::BTreeMap::new()).unwrap(),
+        )
     }
 
     #[test]
@@ -120,14 +151,33 @@ mod tests {
         let cases: &[(&[&str], &[&str])] = &[
             (&[], &[]),
             (&["--flannel-backend=none"], &["flannel-backend"]),
-            (&["--cluster-cidr=10.52.0.0/16"], &["ClusterIPRanges.slice[0].IP.slice[13]"]),
-            (&["--service-cidr=11.43.0.0/16"], &["ServiceIPRanges.slice[0].IP.slice[12]"]),
-            (&["--cluster-dns=10.43.0.11"], &["ClusterDNSs.slice[0].slice[15]"]),
-            (&["--secrets-encryption", "--supervisor-metrics"], &["secrets-encryption", "supervisor-metrics"]),
-            (&["--agent-token=other", "--disable=servicelb", "--tls-san=a"], &[]),
+            (
+                &["--cluster-cidr=10.52.0.0/16"],
+                &["ClusterIPRanges.slice[0].IP.slice[13]"],
+            ),
+            (
+                &["--service-cidr=11.43.0.0/16"],
+                &["ServiceIPRanges.slice[0].IP.slice[12]"],
+            ),
+            (
+                &["--cluster-dns=10.43.0.11"],
+                &["ClusterDNSs.slice[0].slice[15]"],
+            ),
+            (
+                &["--secrets-encryption", "--supervisor-metrics"],
+                &["secrets-encryption", "supervisor-metrics"],
+            ),
+            (
+                &["--agent-token=other", "--disable=servicelb", "--tls-san=a"],
+                &[],
+            ),
         ];
         for (arguments, expected) in cases {
-            assert_eq!(of(&[]).differences(&of(arguments)), *expected, "{arguments:?}");
+            assert_eq!(
+                of(&[]).differences(&of(arguments)),
+                *expected,
+                "{arguments:?}"
+            );
         }
     }
 }

@@ -45,7 +45,12 @@ impl Flag {
 }
 
 const fn flag(name: &'static str, kind: Kind, env: &'static str, taken: Taken) -> Flag {
-    Flag { name, kind, env, taken }
+    Flag {
+        name,
+        kind,
+        env,
+        taken,
+    }
 }
 
 use Kind::{List, Number, Switch, Text};
@@ -119,7 +124,12 @@ pub(crate) const FLAGS: &[Flag] = &[
     flag("servicelb-namespace", Text, "", Server),
     flag("write-kubeconfig", Text, "K3S_KUBECONFIG_OUTPUT", Server),
     flag("write-kubeconfig-mode", Text, "K3S_KUBECONFIG_MODE", Server),
-    flag("write-kubeconfig-group", Text, "K3S_KUBECONFIG_GROUP", Server),
+    flag(
+        "write-kubeconfig-group",
+        Text,
+        "K3S_KUBECONFIG_GROUP",
+        Server,
+    ),
     flag("helm-job-image", Text, "", Server),
     flag("agent-token", Text, "K3S_AGENT_TOKEN", Server),
     flag("agent-token-file", Text, "K3S_AGENT_TOKEN_FILE", Server),

@@ -24,7 +24,10 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Compares the critical values and takes over keys and passwords. The message is that of a fatal end.
 pub(crate) async fn bootstrap(remote: &Remote, layout: &Layout, critical: &Critical) -> Result<()> {
-    match remote.get("/v1-k3s/config", &Credential::Password(User::Node), &[]).await {
+    match remote
+        .get("/v1-k3s/config", &Credential::Password(User::Node), &[])
+        .await
+    {
         Ok(text) => {
             let theirs: Critical = serde_json::from_str::<Value>(&text)
                 .ok()
@@ -36,18 +39,31 @@ pub(crate) async fn bootstrap(remote: &Remote, layout: &Layout, critical: &Criti
                 log::warn(format!("critical configuration mismatched: {name}"));
             }
             if !differences.is_empty() {
-                bail!("failed to validate server configuration: critical configuration value mismatch between servers");
+                bail!(
+                    "failed to validate server configuration: critical configuration value mismatch between servers"
+                );
             }
         }
-        Err(error) => log::warn(format!("Skipping cluster configuration validation: {error:#}")),
+        Err(error) => log::warn(format!(
+            "Skipping cluster configuration validation: {error:#}"
+        )),
     }
-    let text = remote.get("/v1-k3s/server-bootstrap", &Credential::Password(User::Server), &[]).await?;
-    let files: serde_json::Map<String, Value> = serde_json::from_str(&text).context("read bootstrap data")?;
+    let text = remote
+        .get(
+            "/v1-k3s/server-bootstrap",
+            &Credential::Password(User::Server),
+            &[],
+        )
+        .await?;
+    let files: serde_json::Map<String, Value> =
+        serde_json::from_str(&text).context("read bootstrap data")?;
     for (name, content) in files {
         if name.split('/').any(|part| part == "..") {
             bail!("bootstrap data names {name}");
         }
-        let content = STANDARD.decode(content.as_str().unwrap_or_default()).context("read bootstrap data")?;
+        let content = STANDARD
+            .decode(content.as_str().unwrap_or_default())
+            .context("read bootstrap data")?;
         let mode = if name.ends_with(".crt") { 0o644 } else { 0o600 };
         layout::write(&layout.server(&name), &content, mode)?;
     }
@@ -58,14 +74,19 @@ pub(crate) async fn bootstrap(remote: &Remote, layout: &Layout, critical: &Criti
 async fn remote_members(remote: &Remote) -> Result<Vec<String>, Ending> {
     let ask = async {
         loop {
-            match remote.get("/db/info", &Credential::Password(User::Server), &[]).await {
+            match remote
+                .get("/db/info", &Credential::Password(User::Server), &[])
+                .await
+            {
                 Ok(text) => {
                     let urls = client_urls(&text);
                     if !urls.is_empty() {
                         return urls;
                     }
                 }
-                Err(error) => log::info(format!("Waiting to retrieve etcd cluster member list: {error:#}")),
+                Err(error) => log::info(format!(
+                    "Waiting to retrieve etcd cluster member list: {error:#}"
+                )),
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -96,21 +117,28 @@ pub(crate) async fn membership(
     name: &str,
 ) -> Result<Start, Ending> {
     let endpoints = remote_members(remote).await?;
-    log::info(format!("Adding member {name} to etcd cluster {endpoints:?}"));
+    log::info(format!(
+        "Adding member {name} to etcd cluster {endpoints:?}"
+    ));
     let client = Client::new(layout, endpoints).map_err(Ending::fatal)?;
-    let failed = |error: &anyhow::Error| Ending::Shutdown(format!("etcd cluster join failed: {error:#}"));
+    let failed =
+        |error: &anyhow::Error| Ending::Shutdown(format!("etcd cluster join failed: {error:#}"));
     let peer = member::peer_url(identity.node_ip);
     let add = async {
         loop {
             let known = match client.members().await {
                 Ok(known) => known,
                 Err(error) => {
-                    log::info(format!("Waiting to retrieve etcd cluster member list: {error:#}"));
+                    log::info(format!(
+                        "Waiting to retrieve etcd cluster member list: {error:#}"
+                    ));
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
             };
-            if known.iter().any(|other| other.name != name && member::node_of(&other.name) == identity.node_name) {
+            if known.iter().any(|other| {
+                other.name != name && member::node_of(&other.name) == identity.node_name
+            }) {
                 drop(std::fs::remove_file(layout.etcd().join("name")));
                 let cause = "duplicate node name found, please use a unique name for this node";
                 return Err(failed(&anyhow!(cause)));
@@ -119,13 +147,20 @@ pub(crate) async fn membership(
                 return Ok(Start::Joining(initial_cluster(&known, own.id, name)));
             }
             match client.add_learner(&peer).await {
-                Ok((id, members)) => return Ok(Start::Joining(initial_cluster(&members, id, name))),
+                Ok((id, members)) => {
+                    return Ok(Start::Joining(initial_cluster(&members, id, name)));
+                }
                 Err(error) => {
                     let text = format!("{error:#}");
-                    if !text.contains("too many learner") && !text.contains("unhealthy") && !text.contains("deadline") {
+                    if !text.contains("too many learner")
+                        && !text.contains("unhealthy")
+                        && !text.contains("deadline")
+                    {
                         return Err(failed(&error));
                     }
-                    log::info(format!("Waiting for other members to finish joining etcd cluster: {text}"));
+                    log::info(format!(
+                        "Waiting for other members to finish joining etcd cluster: {text}"
+                    ));
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -138,15 +173,23 @@ pub(crate) async fn membership(
 
 /// A join that was cut off: added under our address but never started, or under our very name.
 fn is_own(member: &Member, name: &str, peer: &str) -> bool {
-    member.name == name || (member.name.is_empty() && member.peer_urls.iter().any(|url| url == peer))
+    member.name == name
+        || (member.name.is_empty() && member.peer_urls.iter().any(|url| url == peer))
 }
 
 fn initial_cluster(members: &[Member], own: u64, name: &str) -> String {
     members
         .iter()
         .flat_map(|member| {
-            let member_name = if member.id == own { name } else { member.name.as_str() };
-            member.peer_urls.iter().map(move |url| format!("{member_name}={url}"))
+            let member_name = if member.id == own {
+                name
+            } else {
+                member.name.as_str()
+            };
+            member
+                .peer_urls
+                .iter()
+                .map(move |url| format!("{member_name}={url}"))
         })
         .collect::<Vec<_>>()
         .join(",")
@@ -172,9 +215,23 @@ mod tests {
             client_urls: vec![],
             is_learner: false,
         };
-        let members = [member(1, "a-00000000", "https://a:2380"), member(2, "", "https://b:2380")];
-        assert_eq!(initial_cluster(&members, 2, "b-11111111"), "a-00000000=https://a:2380,b-11111111=https://b:2380");
-        assert!(is_own(&member(2, "", "https://b:2380"), "b-1", "https://b:2380"));
-        assert!(!is_own(&member(2, "", "https://c:2380"), "b-1", "https://b:2380"));
+        let members = [
+            member(1, "a-00000000", "https://a:2380"),
+            member(2, "", "https://b:2380"),
+        ];
+        assert_eq!(
+            initial_cluster(&members, 2, "b-11111111"),
+            "a-00000000=https://a:2380,b-11111111=https://b:2380"
+        );
+        assert!(is_own(
+            &member(2, "", "https://b:2380"),
+            "b-1",
+            "https://b:2380"
+        ));
+        assert!(!is_own(
+            &member(2, "", "https://c:2380"),
+            "b-1",
+            "https://b:2380"
+        ));
     }
 }

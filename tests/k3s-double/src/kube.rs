@@ -42,7 +42,9 @@ impl std::error::Error for Refused {}
 
 /// Whether an error is the API's answer with that status.
 pub(crate) fn refused_with(error: &anyhow::Error, status: StatusCode) -> bool {
-    error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == status)
+    error
+        .downcast_ref::<Refused>()
+        .is_some_and(|refused| refused.status == status)
 }
 
 /// A client with one identity against one address.
@@ -65,17 +67,33 @@ impl Api {
             .no_proxy()
             .build()
             .context("build the client of the API")?;
-        Ok(Self { base: base.to_owned(), client })
+        Ok(Self {
+            base: base.to_owned(),
+            client,
+        })
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<(&str, &Value)>) -> Result<Value> {
-        let mut request = self.client.request(method, format!("{}{path}", self.base)).timeout(CALL);
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, &Value)>,
+    ) -> Result<Value> {
+        let mut request = self
+            .client
+            .request(method, format!("{}{path}", self.base))
+            .timeout(CALL);
         if let Some((kind, body)) = body {
-            request = request.header("content-type", kind).body(serde_json::to_vec(body)?);
+            request = request
+                .header("content-type", kind)
+                .body(serde_json::to_vec(body)?);
         }
         let answer = request.send().await?;
         let status = answer.status();
-        if answer.content_length().is_some_and(|length| length > BODY_MAX as u64) {
+        if answer
+            .content_length()
+            .is_some_and(|length| length > BODY_MAX as u64)
+        {
             bail!("{path}: the answer is longer than {BODY_MAX} bytes");
         }
         let bytes = answer.bytes().await?;
@@ -84,7 +102,11 @@ impl Api {
         if status.is_success() {
             return Ok(value);
         }
-        let message = value.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let message = value
+            .get("message")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         Err(Refused { status, message }.into())
     }
 
@@ -99,7 +121,10 @@ impl Api {
 
     /// Creates an object; false when it exists already.
     pub(crate) async fn create(&self, path: &str, object: &Value) -> Result<bool> {
-        match self.call(Method::POST, path, Some(("application/json", object))).await {
+        match self
+            .call(Method::POST, path, Some(("application/json", object)))
+            .await
+        {
             Ok(_) => Ok(true),
             Err(error) if refused_with(&error, StatusCode::CONFLICT) => Ok(false),
             Err(error) => Err(error),
@@ -117,7 +142,10 @@ impl Api {
 
     /// Deletes an object; one that is gone already is no error.
     pub(crate) async fn delete(&self, path: &str, options: &Value) -> Result<()> {
-        match self.call(Method::DELETE, path, Some(("application/json", options))).await {
+        match self
+            .call(Method::DELETE, path, Some(("application/json", options)))
+            .await
+        {
             Err(error) if !refused_with(&error, StatusCode::NOT_FOUND) => Err(error),
             _ => Ok(()),
         }
@@ -130,23 +158,36 @@ impl Api {
 
     /// Watches `path` (with its own query) from a resource version on and hands each event to `each` until the watch
     /// ends. An `ERROR` event is an error: the caller lists again.
-    pub(crate) async fn watch(&self, path: &str, version: &str, mut each: impl FnMut(Value)) -> Result<()> {
+    pub(crate) async fn watch(
+        &self,
+        path: &str,
+        version: &str,
+        mut each: impl FnMut(Value),
+    ) -> Result<()> {
         let url = format!(
             "{}{path}&watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_S}&resourceVersion={version}",
             self.base
         );
-        let answer = tokio::time::timeout(CALL, self.client.get(url).send()).await.context("open a watch")??;
+        let answer = tokio::time::timeout(CALL, self.client.get(url).send())
+            .await
+            .context("open a watch")??;
         let answer = answer.error_for_status()?;
         let mut stream = answer.bytes_stream();
         let mut buffer = BytesMut::new();
-        while let Some(chunk) = tokio::time::timeout(WATCH_IDLE, stream.next()).await.context("watch is silent")? {
+        while let Some(chunk) = tokio::time::timeout(WATCH_IDLE, stream.next())
+            .await
+            .context("watch is silent")?
+        {
             buffer.extend_from_slice(&chunk?);
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line = buffer.split_to(end);
                 buffer.advance(1);
                 let event: Value = serde_json::from_slice(&line)?;
                 if event.get("type").and_then(Value::as_str) == Some("ERROR") {
-                    bail!("watch ended: {}", event.get("object").unwrap_or(&Value::Null));
+                    bail!(
+                        "watch ended: {}",
+                        event.get("object").unwrap_or(&Value::Null)
+                    );
                 }
                 each(event);
             }
@@ -160,5 +201,15 @@ impl Api {
 
 /// The text at a JSON pointer, empty when there is none.
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// Sets one key of a JSON object; anything else stays as it is.
+pub(crate) fn set(object: &mut Value, key: &str, value: impl Into<Value>) {
+    if let Some(object) = object.as_object_mut() {
+        object.insert(key.to_owned(), value.into());
+    }
 }

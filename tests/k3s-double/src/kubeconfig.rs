@@ -11,7 +11,11 @@ use crate::log;
 use crate::settings::Settings;
 
 fn text(server: &str, ca_pem: &str, certificate: &str, key: &str) -> String {
-    let (ca, certificate, key) = (STANDARD.encode(ca_pem), STANDARD.encode(certificate), STANDARD.encode(key));
+    let (ca, certificate, key) = (
+        STANDARD.encode(ca_pem),
+        STANDARD.encode(certificate),
+        STANDARD.encode(key),
+    );
     format!(
         "apiVersion: v1
 clusters:
@@ -37,7 +41,13 @@ users:
 }
 
 /// Writes a kubeconfig for the client certificate in tls/`client`.crt.
-pub(crate) fn write(layout: &Layout, client: &str, server: &str, path: &Path, mode: u32) -> Result<()> {
+pub(crate) fn write(
+    layout: &Layout,
+    client: &str,
+    server: &str,
+    path: &Path,
+    mode: u32,
+) -> Result<()> {
     let text = text(
         server,
         &layout::read(&layout.tls("server-ca.crt"))?,
@@ -52,12 +62,18 @@ pub(crate) fn write_admin(layout: &Layout, settings: &Settings) -> Result<()> {
     let path = Path::new("/etc/rancher/k3s/k3s.yaml");
     layout::make_dir(Path::new("/etc/rancher/k3s"))?;
     let host = settings.text("bind-address").unwrap_or("127.0.0.1");
-    let server = format!("https://{host}:{}", settings.number("https-listen-port", 6443));
+    let server = format!(
+        "https://{host}:{}",
+        settings.number("https-listen-port", 6443)
+    );
     let mode = settings
         .text("write-kubeconfig-mode")
         .and_then(|mode| u32::from_str_radix(mode, 8).ok())
         .unwrap_or(0o600);
-    match settings.text("write-kubeconfig").filter(|other| Path::new(other) != path) {
+    match settings
+        .text("write-kubeconfig")
+        .filter(|other| Path::new(other) != path)
+    {
         Some(other) => {
             write(layout, "client-admin", &server, Path::new(other), mode)?;
             layout::link(Path::new(other), path)?;

@@ -46,7 +46,12 @@ impl Layout {
 
     /// Makes the directories of a server.
     pub(crate) fn make_server(&self) -> Result<()> {
-        for path in [self.tls("etcd"), self.cred(""), self.server("db/etcd"), self.server("manifests")] {
+        for path in [
+            self.tls("etcd"),
+            self.cred(""),
+            self.server("db/etcd"),
+            self.server("manifests"),
+        ] {
             make_dir(&path)?;
         }
         Ok(())
@@ -73,7 +78,12 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
     let put = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()?;

@@ -11,14 +11,26 @@ use crate::token::random_hex;
 
 /// Node name and address of this start.
 pub(crate) fn identity(settings: &Settings) -> Result<Identity> {
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the host name")?;
+    let hostname =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the host name")?;
     let base = settings.text("node-name").unwrap_or(hostname.trim());
-    let id = if settings.switch("with-node-id") { Some(node_id()?) } else { None };
-    let node_ip = match settings.split_list("node-ip").first() {
-        Some(address) => address.parse().with_context(|| format!("invalid node-ip {address}"))?,
-        None => own_address().ok_or_else(|| anyhow!("no default routes found and no other address"))?,
+    let id = if settings.switch("with-node-id") {
+        Some(node_id()?)
+    } else {
+        None
     };
-    Ok(Identity { node_name: node_name(base, id.as_deref()), node_ip })
+    let node_ip = match settings.split_list("node-ip").first() {
+        Some(address) => address
+            .parse()
+            .with_context(|| format!("invalid node-ip {address}"))?,
+        None => {
+            own_address().ok_or_else(|| anyhow!("no default routes found and no other address"))?
+        }
+    };
+    Ok(Identity {
+        node_name: node_name(base, id.as_deref()),
+        node_ip,
+    })
 }
 
 fn node_name(base: &str, id: Option<&str>) -> String {
@@ -46,10 +58,13 @@ fn own_address() -> Option<IpAddr> {
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
         Ok(socket.local_addr()?.ip())
     };
-    by_route().ok().filter(|address| !address.is_loopback() && !address.is_unspecified()).or_else(|| {
-        let table = std::fs::read_to_string("/proc/net/fib_trie").ok()?;
-        first_local(&table).map(IpAddr::V4)
-    })
+    by_route()
+        .ok()
+        .filter(|address| !address.is_loopback() && !address.is_unspecified())
+        .or_else(|| {
+            let table = std::fs::read_to_string("/proc/net/fib_trie").ok()?;
+            first_local(&table).map(IpAddr::V4)
+        })
 }
 
 /// The first host address in the kernel's table that is not loopback.

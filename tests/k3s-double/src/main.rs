@@ -4,6 +4,7 @@ mod agent;
 mod balancer;
 mod certs;
 mod child;
+mod config_files;
 mod control_plane;
 mod critical;
 mod ending;
@@ -23,6 +24,7 @@ mod parts;
 mod passwd;
 mod pki;
 mod pods;
+mod preparation;
 mod release;
 mod remote;
 mod server;
@@ -49,13 +51,20 @@ const USAGE: &str = "a double of k3s for tests\n\
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (command, rest) = arguments.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let (command, rest) = arguments
+        .split_first()
+        .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let result = match command {
         "server" => return run(Role::Server, rest),
         "agent" => return run(Role::Agent, rest),
-        "--version" | "-v" => print(&format!("k3s version {} (abcdef12)\ngo version double\n", release::running())),
+        "--version" | "-v" => print(&format!(
+            "k3s version {} (abcdef12)\ngo version double\n",
+            release::running()
+        )),
         "kubectl" => kubectl(rest),
-        "certificate" if rest.first().is_some_and(|word| word == "check") => certificate_check(rest),
+        "certificate" if rest.first().is_some_and(|word| word == "check") => {
+            certificate_check(rest)
+        }
         "stamp" => stamp(rest),
         child::EXEC_PART => child::exec_part(rest),
         "" | "help" | "--help" | "-h" => print(USAGE),
@@ -71,11 +80,15 @@ fn main() -> ExitCode {
 }
 
 fn print(text: &str) -> Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).context("write to standard output")
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("write to standard output")
 }
 
 fn stamp(arguments: &[String]) -> Result<()> {
-    let [version, file] = arguments else { bail!("usage: stamp VERSION FILE") };
+    let [version, file] = arguments else {
+        bail!("usage: stamp VERSION FILE")
+    };
     release::stamp(version, Path::new(file))
 }
 
@@ -90,21 +103,39 @@ fn kubectl(arguments: &[String]) -> Result<()> {
 /// Tells of each certificate when it expires; exit 0 even for an expired one.
 fn certificate_check(arguments: &[String]) -> Result<()> {
     let environment = std::env::vars().collect();
-    let settings = Settings::load(Role::Server, arguments.get(1..).unwrap_or_default(), &environment);
+    let settings = Settings::load(
+        Role::Server,
+        arguments.get(1..).unwrap_or_default(),
+        &environment,
+    );
     let settings = settings.map_err(anyhow::Error::msg)?;
     let layout = layout::Layout::new(settings.data_dir());
     for directory in [layout.tls(""), layout.tls("etcd"), layout.agent("")] {
-        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
-        let mut files: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            continue;
+        };
+        let mut files: Vec<_> = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .collect();
         files.sort();
-        for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "crt")) {
+        for file in files
+            .iter()
+            .filter(|file| file.extension().is_some_and(|end| end == "crt"))
+        {
             let facts = pki::facts(&layout::read(file)?)?;
             let expires = jiff::Timestamp::from_second(facts.not_after)?;
             let (name, subject) = (file.display(), &facts.common_name);
             match facts.days_left {
-                0 => log::error(format!("{name}: certificate CN={subject} expired at {expires}")),
-                1..=120 => log::warn(format!("{name}: certificate CN={subject} will expire within 120 days at {expires}")),
-                _ => log::info(format!("{name}: certificate CN={subject} is ok, expires at {expires}")),
+                0 => log::error(format!(
+                    "{name}: certificate CN={subject} expired at {expires}"
+                )),
+                1..=120 => log::warn(format!(
+                    "{name}: certificate CN={subject} will expire within 120 days at {expires}"
+                )),
+                _ => log::info(format!(
+                    "{name}: certificate CN={subject} is ok, expires at {expires}"
+                )),
             }
         }
     }
@@ -125,7 +156,10 @@ fn run(role: Role, arguments: &[String]) -> ExitCode {
     // reqwest is built without a provider of its own; a second installation is no fault.
     drop(rustls::crypto::ring::default_provider().install_default());
     // One thread: parts must be started on the thread that lives as long as the process.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return Ending::fatal(error).finish(),
     };
@@ -140,8 +174,10 @@ fn run(role: Role, arguments: &[String]) -> ExitCode {
 
 /// Resolves at SIGTERM or SIGINT.
 async fn asked_to_end() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         // Without handlers the signals end the process by themselves.
         return std::future::pending().await;
     };

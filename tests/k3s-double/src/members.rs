@@ -30,7 +30,9 @@ struct Progress {
 }
 
 fn tick() -> Duration {
-    let given = std::env::var("DOUBLE_LEARNER_TICK_MS").ok().and_then(|text| text.parse().ok());
+    let given = std::env::var("DOUBLE_LEARNER_TICK_MS")
+        .ok()
+        .and_then(|text| text.parse().ok());
     Duration::from_millis(given.filter(|&ms| ms > 0).unwrap_or(TICK_MS))
 }
 
@@ -49,7 +51,12 @@ pub(crate) async fn look_after(state: Rc<State>, client: Client) {
     }
 }
 
-async fn once(state: &State, client: &Client, learners: &mut BTreeMap<u64, Progress>, count: u32) -> Result<()> {
+async fn once(
+    state: &State,
+    client: &Client,
+    learners: &mut BTreeMap<u64, Progress>,
+    count: u32,
+) -> Result<()> {
     let status = client.status().await?;
     // A learner may not ask for the list.
     if status.leader == 0 || status.learner {
@@ -63,7 +70,11 @@ async fn once(state: &State, client: &Client, learners: &mut BTreeMap<u64, Progr
     for learner in members.iter().filter(|member| member.is_learner) {
         promote(state, client, learner, learners).await;
     }
-    learners.retain(|id, _| members.iter().any(|member| member.id == *id && member.is_learner));
+    learners.retain(|id, _| {
+        members
+            .iter()
+            .any(|member| member.id == *id && member.is_learner)
+    });
     if count.is_multiple_of(NODES_EVERY) && state.api_ready.get() {
         nodes(&state.api, client, status, &members).await?;
     }
@@ -75,43 +86,83 @@ fn servers(members: &[Member]) -> Vec<String> {
     members
         .iter()
         .filter_map(|member| member.client_urls.first())
-        .filter_map(|url| url.strip_prefix("https://")?.strip_suffix(":2379").map(|host| format!("{host}:6443")))
+        .filter_map(|url| {
+            url.strip_prefix("https://")?
+                .strip_suffix(":2379")
+                .map(|host| format!("{host}:6443"))
+        })
         .collect()
 }
 
-async fn promote(state: &State, client: &Client, learner: &Member, learners: &mut BTreeMap<u64, Progress>) {
+async fn promote(
+    state: &State,
+    client: &Client,
+    learner: &Member,
+    learners: &mut BTreeMap<u64, Progress>,
+) {
     match client.promote(learner.id).await {
         Ok(()) => {
-            log::info(format!("Promoted learner {} to voting member", learner.name));
+            log::info(format!(
+                "Promoted learner {} to voting member",
+                learner.name
+            ));
             return;
         }
-        Err(error) => log::info(format!("Unable to promote learner {:?}: {error:#}", learner.name)),
+        Err(error) => log::info(format!(
+            "Unable to promote learner {:?}: {error:#}",
+            learner.name
+        )),
     }
     let index = match Client::new(&state.layout, learner.client_urls.clone()) {
         Ok(own) => own.status().await.map_or(0, |status| status.raft_index),
         Err(_) => 0,
     };
-    let progress = learners.entry(learner.id).or_insert_with(|| Progress { index, since: Instant::now() });
+    let progress = learners.entry(learner.id).or_insert_with(|| Progress {
+        index,
+        since: Instant::now(),
+    });
     if index > progress.index {
-        *progress = Progress { index, since: Instant::now() };
+        *progress = Progress {
+            index,
+            since: Instant::now(),
+        };
     } else if progress.since.elapsed() > STALLED {
         log::warn(format!("Removing learner {:?}: no progress", learner.name));
         if let Err(error) = client.remove(learner.id).await {
-            log::warn(format!("Unable to remove learner {:?}: {error:#}", learner.name));
+            log::warn(format!(
+                "Unable to remove learner {:?}: {error:#}",
+                learner.name
+            ));
         }
     }
 }
 
 async fn nodes(api: &Api, client: &Client, status: Status, members: &[Member]) -> Result<()> {
-    let path = "/api/v1/nodes?labelSelector=node-role.kubernetes.io%2Fetcd%3Dtrue&resourceVersion=0";
+    let path =
+        "/api/v1/nodes?labelSelector=node-role.kubernetes.io%2Fetcd%3Dtrue&resourceVersion=0";
     let list = api.get(path).await?.unwrap_or_default();
-    for node in list.pointer("/items").and_then(Value::as_array).into_iter().flatten() {
+    for node in list
+        .pointer("/items")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let annotation = |name: &str| {
             let annotations = node.pointer("/metadata/annotations");
-            annotations.and_then(|all| all.get(format!("{PREFIX}/{name}"))).and_then(Value::as_str)
+            annotations
+                .and_then(|all| all.get(format!("{PREFIX}/{name}")))
+                .and_then(Value::as_str)
         };
         if annotation("remove") == Some("true") {
-            remove(api, client, status, members, text(node, "/metadata/name"), annotation("node-name")).await?;
+            remove(
+                api,
+                client,
+                status,
+                members,
+                text(node, "/metadata/name"),
+                annotation("node-name"),
+            )
+            .await?;
         } else {
             condition(api, node, annotation("node-name"), members).await?;
         }
@@ -133,7 +184,9 @@ async fn remove(
     let path = format!("/api/v1/nodes/{node}");
     if let Some(member) = members.iter().find(|member| member.name == name) {
         if member.id == status.member {
-            let other = members.iter().find(|other| other.id != member.id && !other.is_learner);
+            let other = members
+                .iter()
+                .find(|other| other.id != member.id && !other.is_learner);
             if let Some(other) = other {
                 // The new leader's process finds the same request.
                 return client.move_leader(other.id).await.context("move leader");
@@ -166,11 +219,16 @@ async fn condition(api: &Api, node: &Value, name: Option<&str>, members: &[Membe
         None => ("False", "NotAMember"),
     };
     let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
-    let now_is = conditions.into_iter().flatten().find(|one| text(one, "/type") == "EtcdIsVoter");
+    let now_is = conditions
+        .into_iter()
+        .flatten()
+        .find(|one| text(one, "/type") == "EtcdIsVoter");
     if now_is.is_some_and(|one| text(one, "/status") == value && text(one, "/reason") == reason) {
         return Ok(());
     }
-    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let now = jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string();
     let patch = json!({"status": {"conditions": [{
         "type": "EtcdIsVoter", "status": value, "reason": reason,
         "message": if value == "True" { "Node is a voting member of the etcd cluster" } else { "Node is not a voting member of the etcd cluster" },

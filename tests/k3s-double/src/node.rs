@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value, json};
 
 use crate::certs::Identity;
-use crate::kube::{Api, Patch, text};
+use crate::kube::{Api, Patch, set, text};
 use crate::settings::Settings;
 use crate::{layout, log, node_config};
 
@@ -41,7 +41,9 @@ pub(crate) fn forbidden_labels(settings: &Settings) -> Option<String> {
 }
 
 fn is_allowed(key: &str) -> bool {
-    let Some((domain, _)) = key.split_once('/') else { return true };
+    let Some((domain, _)) = key.split_once('/') else {
+        return true;
+    };
     let of = |suffix: &str| domain == suffix || domain.ends_with(&format!(".{suffix}"));
     if !of("kubernetes.io") && !of("k8s.io") {
         return true;
@@ -63,7 +65,9 @@ fn is_allowed(key: &str) -> bool {
 }
 
 fn taint(text: &str) -> Result<Value> {
-    let (rest, effect) = text.rsplit_once(':').with_context(|| format!("invalid taint {text:?}"))?;
+    let (rest, effect) = text
+        .rsplit_once(':')
+        .with_context(|| format!("invalid taint {text:?}"))?;
     let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
     if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
         bail!("invalid taint effect {effect:?}");
@@ -101,7 +105,11 @@ impl Registration {
             name: identity.node_name.clone(),
             addresses,
             labels,
-            taints: settings.list("node-taint").iter().map(|text| taint(text)).collect::<Result<_>>()?,
+            taints: settings
+                .list("node-taint")
+                .iter()
+                .map(|text| taint(text))
+                .collect::<Result<_>>()?,
             annotations: node_config::annotations(settings),
             version: crate::release::running(),
         })
@@ -114,11 +122,15 @@ impl Registration {
     /// Creates the Node, or applies labels and annotations to the one that is there. Taints only when it is new.
     pub(crate) async fn register(&self, api: &Api) -> Result<()> {
         let mut annotations = self.annotations.clone();
-        let ips: Vec<&str> =
-            self.addresses.iter().filter(|(kind, _)| *kind == "InternalIP").map(|(_, value)| value.as_str()).collect();
-        annotations["k3s.io/hostname"] = json!(self.name);
-        annotations["k3s.io/internal-ip"] = json!(ips.join(","));
-        annotations["node.alpha.kubernetes.io/ttl"] = json!("0");
+        let ips: Vec<&str> = self
+            .addresses
+            .iter()
+            .filter(|(kind, _)| *kind == "InternalIP")
+            .map(|(_, value)| value.as_str())
+            .collect();
+        set(&mut annotations, "k3s.io/hostname", self.name.as_str());
+        set(&mut annotations, "k3s.io/internal-ip", ips.join(","));
+        set(&mut annotations, "node.alpha.kubernetes.io/ttl", "0");
         let node = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": {"name": self.name, "labels": self.labels, "annotations": annotations},
@@ -129,22 +141,38 @@ impl Registration {
         } else {
             let patch = json!({"metadata": {"labels": self.labels, "annotations": annotations}});
             api.patch(&self.path(), Patch::Merge, &patch).await?;
-            log::info(format!("Labels and annotations have been set successfully on node: {}", self.name));
+            log::info(format!(
+                "Labels and annotations have been set successfully on node: {}",
+                self.name
+            ));
         }
         self.report(api).await
     }
 
     /// Writes the whole status.
     async fn report(&self, api: &Api) -> Result<()> {
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
         let condition = |kind: &str, status: &str, reason: &str, message: &str| {
             json!({"type": kind, "status": status, "reason": reason, "message": message,
                    "lastHeartbeatTime": now, "lastTransitionTime": now})
         };
-        let addresses: Vec<Value> =
-            self.addresses.iter().map(|(kind, address)| json!({"type": kind, "address": address})).collect();
-        let resources = json!({"cpu": "4", "memory": "8Gi", "pods": "110", "ephemeral-storage": "50Gi"});
-        let read = |path: &str| layout::read_if_there(path.as_ref()).ok().flatten().unwrap_or_default().trim().to_owned();
+        let addresses: Vec<Value> = self
+            .addresses
+            .iter()
+            .map(|(kind, address)| json!({"type": kind, "address": address}))
+            .collect();
+        let resources =
+            json!({"cpu": "4", "memory": "8Gi", "pods": "110", "ephemeral-storage": "50Gi"});
+        let read = |path: &str| {
+            layout::read_if_there(path.as_ref())
+                .ok()
+                .flatten()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
         let status = json!({
             "capacity": resources, "allocatable": resources, "addresses": addresses,
             "conditions": [
@@ -160,19 +188,32 @@ impl Registration {
                 "machineID": read("/etc/machine-id"), "systemUUID": read("/etc/machine-id"),
             },
         });
-        api.patch(&format!("{}/status", self.path()), Patch::Strategic, &json!({"status": status})).await?;
+        api.patch(
+            &format!("{}/status", self.path()),
+            Patch::Strategic,
+            &json!({"status": status}),
+        )
+        .await?;
         Ok(())
     }
 
     async fn renew(&self, api: &Api) -> Result<()> {
         let collection = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
-        let spec = json!({"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now});
+        let now = jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+            .to_string();
+        let spec =
+            json!({"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now});
         let patch = json!({"spec": spec});
-        let renewed = api.patch(&format!("{collection}/{}", self.name), Patch::Merge, &patch).await;
+        let renewed = api
+            .patch(&format!("{collection}/{}", self.name), Patch::Merge, &patch)
+            .await;
         match renewed {
             Err(error) if crate::kube::refused_with(&error, http::StatusCode::NOT_FOUND) => {
-                let uid = api.get(&self.path()).await?.map(|node| text(&node, "/metadata/uid").to_owned());
+                let uid = api
+                    .get(&self.path())
+                    .await?
+                    .map(|node| text(&node, "/metadata/uid").to_owned());
                 let owners: Vec<Value> = uid
                     .iter()
                     .map(|uid| json!({"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": uid}))
@@ -193,10 +234,19 @@ impl Registration {
             // A kubelet does not register again before it is restarted.
             bail!("node {:?} not found", self.name);
         };
-        let ready = node.pointer("/status/conditions").and_then(Value::as_array).is_some_and(|conditions| {
-            conditions.iter().any(|one| text(one, "/type") == "Ready" && text(one, "/status") == "True")
-        });
-        if ready { Ok(()) } else { self.report(api).await }
+        let ready = node
+            .pointer("/status/conditions")
+            .and_then(Value::as_array)
+            .is_some_and(|conditions| {
+                conditions
+                    .iter()
+                    .any(|one| text(one, "/type") == "Ready" && text(one, "/status") == "True")
+            });
+        if ready {
+            Ok(())
+        } else {
+            self.report(api).await
+        }
     }
 
     /// Renews the Lease for ever.
@@ -240,7 +290,10 @@ mod tests {
 
     #[test]
     fn taints_have_an_effect() {
-        assert_eq!(taint("a=b:NoSchedule").unwrap(), json!({"key": "a", "value": "b", "effect": "NoSchedule"}));
+        assert_eq!(
+            taint("a=b:NoSchedule").unwrap(),
+            json!({"key": "a", "value": "b", "effect": "NoSchedule"})
+        );
         assert_eq!(taint("a:NoExecute").unwrap()["value"], "");
         for text in ["a=b", "a=b:Sometimes"] {
             assert!(taint(text).is_err(), "{text}");

@@ -10,13 +10,22 @@ use crate::settings::Settings;
 const MASK: &str = "********";
 
 fn is_secret(name: &str) -> bool {
-    ["token", "datastore-endpoint", "access-key", "secret-key", "vpn-auth", "session-token"]
-        .iter()
-        .any(|word| name == *word || name.ends_with(&format!("-{word}")))
+    [
+        "token",
+        "datastore-endpoint",
+        "access-key",
+        "secret-key",
+        "vpn-auth",
+        "session-token",
+    ]
+    .iter()
+    .any(|word| name == *word || name.ends_with(&format!("-{word}")))
 }
 
 fn is_secret_variable(name: &str) -> bool {
-    ["TOKEN", "DATASTORE_ENDPOINT", "KEY", "VPN_AUTH"].iter().any(|word| name.ends_with(word))
+    ["TOKEN", "DATASTORE_ENDPOINT", "KEY", "VPN_AUTH"]
+        .iter()
+        .any(|word| name.ends_with(word))
 }
 
 /// k3s.io/node-args, node-env and node-config-hash.
@@ -24,12 +33,25 @@ pub(crate) fn annotations(settings: &Settings) -> Value {
     let mut arguments = vec![settings.role.name().to_owned()];
     for (name, value) in &settings.arguments {
         arguments.push(format!("--{name}"));
-        arguments.push(if is_secret(name) { MASK.to_owned() } else { value.clone() });
+        arguments.push(if is_secret(name) {
+            MASK.to_owned()
+        } else {
+            value.clone()
+        });
     }
     let environment: BTreeMap<&str, &str> = settings
         .environment
         .iter()
-        .map(|(name, value)| (name.as_str(), if is_secret_variable(name) { MASK } else { value.as_str() }))
+        .map(|(name, value)| {
+            (
+                name.as_str(),
+                if is_secret_variable(name) {
+                    MASK
+                } else {
+                    value.as_str()
+                },
+            )
+        })
         .collect();
     let arguments = json!(arguments).to_string();
     let environment = json!(environment).to_string();
@@ -67,7 +89,12 @@ mod tests {
 
     #[test]
     fn base32_of_the_rfc() {
-        for (text, expected) in [("", ""), ("f", "MY======"), ("fooba", "MZXW6YTB"), ("foobar", "MZXW6YTBOI======")] {
+        for (text, expected) in [
+            ("", ""),
+            ("f", "MY======"),
+            ("fooba", "MZXW6YTB"),
+            ("foobar", "MZXW6YTBOI======"),
+        ] {
             assert_eq!(base32(text.as_bytes()), expected);
         }
     }
@@ -75,13 +102,20 @@ mod tests {
     #[test]
     fn secrets_are_masked_and_do_not_change_the_hash() {
         let of = |token: &str, label: &str| {
-            let arguments = ["--config=/nonexistent".to_owned(), format!("--token={token}"), format!("--node-label={label}")];
+            let arguments = [
+                "--config=/nonexistent".to_owned(),
+                format!("--token={token}"),
+                format!("--node-label={label}"),
+            ];
             let environment = [("K3S_TOKEN".to_owned(), token.to_owned())].into();
             annotations(&Settings::load(Role::Server, &arguments, &environment).unwrap())
         };
         let first = of("canary", "a=1");
         assert!(!first.to_string().contains("canary"), "{first}");
         assert_eq!(first, of("other", "a=1"));
-        assert_ne!(first["k3s.io/node-config-hash"], of("other", "a=2")["k3s.io/node-config-hash"]);
+        assert_ne!(
+            first["k3s.io/node-config-hash"],
+            of("other", "a=2")["k3s.io/node-config-hash"]
+        );
     }
 }

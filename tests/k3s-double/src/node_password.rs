@@ -35,7 +35,10 @@ pub(crate) fn own() -> Result<String> {
 }
 
 fn hash(salt: &str, password: &str) -> String {
-    format!("$double:{salt}:{}", hex(&Sha256::digest(format!("{salt}:{password}"))))
+    format!(
+        "$double:{salt}:{}",
+        hex(&Sha256::digest(format!("{salt}:{password}")))
+    )
 }
 
 /// Compares with the Secret, or makes it when the node is new.
@@ -44,8 +47,15 @@ pub(crate) async fn check(api: &Api, node: &str, password: &str) -> Result<Verdi
     let collection = "/api/v1/namespaces/kube-system/secrets";
     if let Some(secret) = api.get(&format!("{collection}/{name}")).await? {
         let stored = String::from_utf8(STANDARD.decode(text(&secret, "/data/hash"))?)?;
-        let salt = stored.split(':').nth(1).ok_or_else(|| anyhow!("password hash of {node} is unreadable"))?;
-        return Ok(if hash(salt, password) == stored { Verdict::Right } else { Verdict::Wrong });
+        let salt = stored
+            .split(':')
+            .nth(1)
+            .ok_or_else(|| anyhow!("password hash of {node} is unreadable"))?;
+        return Ok(if hash(salt, password) == stored {
+            Verdict::Right
+        } else {
+            Verdict::Wrong
+        });
     }
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "k3s.cattle.io/node-password", "immutable": true,

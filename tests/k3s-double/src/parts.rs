@@ -51,7 +51,13 @@ impl Parts {
     /// No parts yet; the receiver tells of each that ends by itself.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Ended>) {
         let (ended, receiver) = mpsc::unbounded_channel();
-        (Self { running: RefCell::new(Vec::new()), ended }, receiver)
+        (
+            Self {
+                running: RefCell::new(Vec::new()),
+                ended,
+            },
+            receiver,
+        )
     }
 
     /// Looks after a started part.
@@ -74,7 +80,10 @@ impl Parts {
     pub(crate) async fn stop_one(&self, name: &str) {
         let found = {
             let mut running = self.running.borrow_mut();
-            running.iter().position(|one| one.name == name).map(|position| running.remove(position))
+            running
+                .iter()
+                .position(|one| one.name == name)
+                .map(|position| running.remove(position))
         };
         if let Some(found) = found {
             let _ = found.stop.send(());
@@ -85,7 +94,8 @@ impl Parts {
     /// Ends all parts: etcd last, so that the others can still say goodbye.
     pub(crate) async fn stop(&self) {
         let all = std::mem::take(&mut *self.running.borrow_mut());
-        let (etcd, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|running| running.name == "etcd");
+        let (etcd, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|running| running.name == "etcd");
         for group in [others, etcd] {
             let tasks: Vec<_> = group
                 .into_iter()

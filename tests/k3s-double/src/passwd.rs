@@ -17,26 +17,35 @@ pub(crate) struct Passwords {
 impl Passwords {
     /// Reads cred/passwd, or none when there is no such file.
     pub(crate) fn read(layout: &Layout) -> Result<Option<Self>> {
-        let Some(text) = layout::read_if_there(&layout.cred("passwd"))? else { return Ok(None) };
+        let Some(text) = layout::read_if_there(&layout.cred("passwd"))? else {
+            return Ok(None);
+        };
         let of = |user: &str| {
             text.lines()
                 .filter_map(|line| line.split_once(','))
                 .find(|(_, rest)| rest.split(',').next() == Some(user))
                 .map(|(password, _)| password.to_owned())
         };
-        Ok(of("server").zip(of("node")).map(|(server, node)| Self { server, node }))
+        Ok(of("server")
+            .zip(of("node"))
+            .map(|(server, node)| Self { server, node }))
     }
 
     /// Writes cred/passwd.
     pub(crate) fn write(&self, layout: &Layout) -> Result<()> {
-        let text = format!("{},server,server,k3s:server\n{},node,node,k3s:agent\n", self.server, self.node);
+        let text = format!(
+            "{},server,server,k3s:server\n{},node,node,k3s:agent\n",
+            self.server, self.node
+        );
         layout::write(&layout.cred("passwd"), text.as_bytes(), 0o600)
     }
 
     /// Writes server/token, and node-token and agent-token as links or files of their own.
     pub(crate) fn write_tokens(&self, layout: &Layout) -> Result<()> {
         let ca = layout::read(&layout.tls("server-ca.crt"))?;
-        let full = |user: &str, password: &str| format!("{}\n", token::full(ca.as_bytes(), user, password));
+        let full = |user: &str, password: &str| {
+            format!("{}\n", token::full(ca.as_bytes(), user, password))
+        };
         let server = layout.server("token");
         layout::write(&server, full("server", &self.server).as_bytes(), 0o600)?;
         layout::link(&server, &layout.server("node-token"))?;

@@ -44,18 +44,31 @@ fn need(pod: &Value) -> Need {
         return Need::Nothing;
     }
     let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
-    let missing = containers.into_iter().flatten().any(|container| text(container, "/image").starts_with(MISSING));
+    let missing = containers
+        .into_iter()
+        .flatten()
+        .any(|container| text(container, "/image").starts_with(MISSING));
     if missing {
-        let waiting = text(pod, "/status/containerStatuses/0/state/waiting/reason") == "ImagePullBackOff";
+        let waiting =
+            text(pod, "/status/containerStatuses/0/state/waiting/reason") == "ImagePullBackOff";
         return if waiting { Need::Nothing } else { Need::Fail };
     }
     if phase == "Running" && text(pod, "/spec/restartPolicy") != "Always" {
         return Need::Finish;
     }
-    let ready = pod.pointer("/status/conditions").and_then(Value::as_array).is_some_and(|conditions| {
-        conditions.iter().any(|one| text(one, "/type") == "Ready" && text(one, "/status") == "True")
-    });
-    if phase == "Running" && ready { Need::Nothing } else { Need::Run }
+    let ready = pod
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .is_some_and(|conditions| {
+            conditions
+                .iter()
+                .any(|one| text(one, "/type") == "Ready" && text(one, "/status") == "True")
+        });
+    if phase == "Running" && ready {
+        Need::Nothing
+    } else {
+        Need::Run
+    }
 }
 
 /// Runs the pods of one node.
@@ -97,8 +110,17 @@ impl Runner {
 
     async fn once(self: &Rc<Self>) -> Result<()> {
         let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}", self.node);
-        let list = self.api.get(&path).await?.ok_or_else(|| anyhow!("no list of pods"))?;
-        for pod in list.pointer("/items").and_then(Value::as_array).into_iter().flatten() {
+        let list = self
+            .api
+            .get(&path)
+            .await?
+            .ok_or_else(|| anyhow!("no list of pods"))?;
+        for pod in list
+            .pointer("/items")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             self.consider(pod.clone());
         }
         let version = text(&list, "/metadata/resourceVersion").to_owned();
@@ -125,8 +147,14 @@ impl Runner {
                 match runner.act(&pod, need).await {
                     Ok(()) => break,
                     // Changed or gone meanwhile: its own event tells.
-                    Err(error) if crate::kube::refused_with(&error, http::StatusCode::CONFLICT) => break,
-                    Err(error) if crate::kube::refused_with(&error, http::StatusCode::NOT_FOUND) => break,
+                    Err(error) if crate::kube::refused_with(&error, http::StatusCode::CONFLICT) => {
+                        break;
+                    }
+                    Err(error)
+                        if crate::kube::refused_with(&error, http::StatusCode::NOT_FOUND) =>
+                    {
+                        break;
+                    }
                     Err(error) => {
                         log::warn(format!("pod {}: {error:#}", text(&pod, "/metadata/name")));
                         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -138,24 +166,39 @@ impl Runner {
     }
 
     async fn act(&self, pod: &Value, need: Need) -> Result<()> {
-        let (namespace, name) = (text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
+        let (namespace, name) = (
+            text(pod, "/metadata/namespace"),
+            text(pod, "/metadata/name"),
+        );
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
         let uid = text(pod, "/metadata/uid");
         if need == Need::Remove {
-            let grace = pod.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_u64).unwrap_or(0);
+            let grace = pod
+                .pointer("/metadata/deletionGracePeriodSeconds")
+                .and_then(Value::as_u64)
+                .unwrap_or(0);
             tokio::time::sleep(STOPPING.min(Duration::from_secs(grace))).await;
             let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0,
                                  "preconditions": {"uid": uid}});
             return self.api.delete(&path, &options).await;
         }
         if self.range.borrow().is_empty() {
-            let node = self.api.get(&format!("/api/v1/nodes/{}", self.node)).await?.unwrap_or_default();
-            let range = text(&node, "/spec/podCIDR").rsplit_once('.').map(|(range, _)| range.to_owned());
+            let node = self
+                .api
+                .get(&format!("/api/v1/nodes/{}", self.node))
+                .await?
+                .unwrap_or_default();
+            let range = text(&node, "/spec/podCIDR")
+                .rsplit_once('.')
+                .map(|(range, _)| range.to_owned());
             // A kubelet waits for its network too.
             *self.range.borrow_mut() = range.ok_or_else(|| anyhow!("node has no pod CIDR yet"))?;
         }
         let patch = json!({"metadata": {"uid": uid}, "status": self.status(pod, need)});
-        self.api.patch(&format!("{path}/status"), Patch::Merge, &patch).await.map(drop)
+        self.api
+            .patch(&format!("{path}/status"), Patch::Merge, &patch)
+            .await
+            .map(drop)
     }
 
     fn address(&self, pod: &Value) -> String {
@@ -166,21 +209,31 @@ impl Runner {
         if !known.is_empty() {
             return known.to_owned();
         }
-        let next = if self.last.get() >= 254 { 2 } else { self.last.get().saturating_add(1) };
+        let next = if self.last.get() >= 254 {
+            2
+        } else {
+            self.last.get().saturating_add(1)
+        };
         self.last.set(next);
         format!("{}.{next}", self.range.borrow())
     }
 
     fn status(&self, pod: &Value, need: Need) -> Value {
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
         let (phase, ready, reason) = match need {
             Need::Finish => ("Succeeded", "False", "PodCompleted"),
             Need::Fail => ("Pending", "False", "ContainersNotReady"),
             _ => ("Running", "True", ""),
         };
         let state = match need {
-            Need::Finish => json!({"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": now, "startedAt": now}}),
-            Need::Fail => json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}),
+            Need::Finish => {
+                json!({"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": now, "startedAt": now}})
+            }
+            Need::Fail => {
+                json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}})
+            }
             _ => json!({"running": {"startedAt": now}}),
         };
         let uid = text(pod, "/metadata/uid");
@@ -194,9 +247,7 @@ impl Runner {
             containers.into_iter().flatten().map(status).collect()
         };
         let done = json!({"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": now, "startedAt": now}});
-        let condition = |kind: &str, status: &str, reason: &str| {
-            json!({"type": kind, "status": status, "reason": reason, "lastTransitionTime": now})
-        };
+        let condition = |kind: &str, status: &str, reason: &str| json!({"type": kind, "status": status, "reason": reason, "lastTransitionTime": now});
         let address = self.address(pod);
         json!({
             "phase": phase, "hostIP": self.node_ip.to_string(), "hostIPs": [{"ip": self.node_ip.to_string()}],
@@ -225,18 +276,29 @@ mod tests {
             json!({"metadata": {"uid": "u"}, "status": status,
                    "spec": {"restartPolicy": restart, "containers": [{"name": "c", "image": image}]}})
         };
-        let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
-        let unready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]});
+        let ready =
+            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+        let unready =
+            json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]});
         let backoff = json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]});
         for (pod, expected) in [
             (pod(json!({"phase": "Pending"}), "Always", "web"), Need::Run),
             (pod(ready.clone(), "Always", "web"), Need::Nothing),
             (pod(unready, "Always", "web"), Need::Run),
             (pod(ready, "Never", "job"), Need::Finish),
-            (pod(json!({"phase": "Succeeded"}), "Never", "job"), Need::Nothing),
-            (pod(json!({"phase": "Pending"}), "Always", "missing/web"), Need::Fail),
+            (
+                pod(json!({"phase": "Succeeded"}), "Never", "job"),
+                Need::Nothing,
+            ),
+            (
+                pod(json!({"phase": "Pending"}), "Always", "missing/web"),
+                Need::Fail,
+            ),
             (pod(backoff, "Always", "missing/web"), Need::Nothing),
-            (json!({"metadata": {"deletionTimestamp": "x"}}), Need::Remove),
+            (
+                json!({"metadata": {"deletionTimestamp": "x"}}),
+                Need::Remove,
+            ),
         ] {
             assert_eq!(need(&pod), expected, "{pod}");
         }

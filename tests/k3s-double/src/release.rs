@@ -69,7 +69,10 @@ mod tests {
     #[test]
     fn the_last_trailer_counts_and_only_a_whole_one() {
         for (tail, expected) in [
-            ("code\nTRUEUP-K3S-DOUBLE-VERSION=v1.36.3+k3s1\n", Some("v1.36.3+k3s1")),
+            (
+                "code\nTRUEUP-K3S-DOUBLE-VERSION=v1.36.3+k3s1\n",
+                Some("v1.36.3+k3s1"),
+            ),
             ("code\nTRUEUP-K3S-DOUBLE-VERSION=v1.35.1+k3s1", None),
             ("code\nTRUEUP-K3S-DOUBLE-VERSION=\n", None),
             ("code", None),

@@ -49,13 +49,25 @@ impl Remote {
             Ok(answer) => text(answer).await?,
             Err(error) => bail!("failed to get CA certs: {}", cause(&error)),
         };
-        token.check_ca(ca_pem.as_bytes()).map_err(anyhow::Error::msg)?;
+        token
+            .check_ca(ca_pem.as_bytes())
+            .map_err(anyhow::Error::msg)?;
         let client = builder().tls_certs_only(roots(&ca_pem)?).build()?;
-        Ok(Self { base, token: token.clone(), client, ca_pem })
+        Ok(Self {
+            base,
+            token: token.clone(),
+            client,
+            ca_pem,
+        })
     }
 
     /// Reads a path. Refusals are `not authorized` (401) and `forbidden: …` (403), other answers their message.
-    pub(crate) async fn get(&self, path: &str, credential: &Credential, headers: &[(&str, &str)]) -> Result<String> {
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        credential: &Credential,
+        headers: &[(&str, &str)],
+    ) -> Result<String> {
         let url = format!("{}{path}", self.base);
         let mut request = match credential {
             Credential::Password(user) => {
@@ -63,23 +75,37 @@ impl Remote {
                     User::Server => "server",
                     User::Node => "node",
                 };
-                self.client.get(url).basic_auth(user, Some(&self.token.password))
+                self.client
+                    .get(url)
+                    .basic_auth(user, Some(&self.token.password))
             }
             Credential::Certificate(pem) => {
                 let identity = reqwest::Identity::from_pem(pem.as_bytes())?;
-                builder().tls_certs_only(roots(&self.ca_pem)?).identity(identity).build()?.get(url)
+                builder()
+                    .tls_certs_only(roots(&self.ca_pem)?)
+                    .identity(identity)
+                    .build()?
+                    .get(url)
             }
         };
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = request.send().await.map_err(|error| anyhow::anyhow!("{}", cause(&error)))?;
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| anyhow::anyhow!("{}", cause(&error)))?;
         let status = answer.status();
         let body = text(answer).await?;
         let message = || {
             serde_json::from_str::<serde_json::Value>(&body)
                 .ok()
-                .and_then(|value| value.get("message").and_then(serde_json::Value::as_str).map(str::to_owned))
+                .and_then(|value| {
+                    value
+                        .get("message")
+                        .and_then(serde_json::Value::as_str)
+                        .map(str::to_owned)
+                })
                 .unwrap_or_else(|| status.to_string())
         };
         match status {
@@ -92,7 +118,10 @@ impl Remote {
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    Client::builder().connect_timeout(Duration::from_secs(5)).timeout(CALL).no_proxy()
+    Client::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(CALL)
+        .no_proxy()
 }
 
 fn roots(pem: &str) -> Result<Vec<reqwest::Certificate>> {
@@ -100,14 +129,17 @@ fn roots(pem: &str) -> Result<Vec<reqwest::Certificate>> {
 }
 
 async fn text(answer: reqwest::Response) -> Result<String> {
-    if answer.content_length().is_some_and(|length| length > BODY_MAX as u64) {
+    if answer
+        .content_length()
+        .is_some_and(|length| length > BODY_MAX as u64)
+    {
         bail!("the answer is longer than {BODY_MAX} bytes");
     }
     Ok(answer.text().await?)
 }
 
 /// The innermost causes, because reqwest's own message names only the URL.
-fn cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn cause(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut inner = error.source();
     while let Some(error) = inner {

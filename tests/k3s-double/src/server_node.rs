@@ -11,7 +11,7 @@ use crate::certs;
 use crate::control_plane::APISERVER;
 use crate::ending::Ending;
 use crate::etcd::member;
-use crate::kube::{Api, Patch};
+use crate::kube::{Api, Patch, set};
 use crate::layout;
 use crate::log;
 use crate::node::{self, Registration};
@@ -41,7 +41,14 @@ pub(crate) async fn start(
         log::warn(format!("Waiting to register node: {error:#}"));
         tokio::time::sleep(RETRY).await;
     }
-    tokio::task::spawn_local(Runner::new(api.clone(), &state.identity.node_name, state.identity.node_ip).run());
+    tokio::task::spawn_local(
+        Runner::new(
+            api.clone(),
+            &state.identity.node_name,
+            state.identity.node_ip,
+        )
+        .run(),
+    );
     tokio::task::spawn_local(async move { registration.keep(&api).await });
     Ok(())
 }
@@ -51,9 +58,18 @@ fn certificates(state: &State) -> Result<Api> {
     let layout = &state.layout;
     layout.make_agent()?;
     let user = format!("system:node:{}", state.identity.node_name);
-    let names = [state.identity.node_name.clone(), "127.0.0.1".to_owned(), state.identity.node_ip.to_string()];
-    let client =
-        Leaf { common_name: &user, organizations: &["system:nodes"], names: &[], server: false, client: true };
+    let names = [
+        state.identity.node_name.clone(),
+        "127.0.0.1".to_owned(),
+        state.identity.node_ip.to_string(),
+    ];
+    let client = Leaf {
+        common_name: &user,
+        organizations: &["system:nodes"],
+        names: &[],
+        server: false,
+        client: true,
+    };
     let serving = Leaf {
         common_name: &state.identity.node_name,
         organizations: &[],
@@ -61,17 +77,34 @@ fn certificates(state: &State) -> Result<Api> {
         server: true,
         client: false,
     };
-    for (file, authority, leaf) in
-        [("client-kubelet", "client-ca", client), ("serving-kubelet", "server-ca", serving)]
-    {
+    for (file, authority, leaf) in [
+        ("client-kubelet", "client-ca", client),
+        ("serving-kubelet", "server-ca", serving),
+    ] {
         let pair = certs::issue(layout, authority, &leaf)?;
-        layout::write(&layout.agent(&format!("{file}.key")), pair.key.as_bytes(), 0o600)?;
-        layout::write(&layout.agent(&format!("{file}.crt")), pair.certificate.as_bytes(), 0o644)?;
+        layout::write(
+            &layout.agent(&format!("{file}.key")),
+            pair.key.as_bytes(),
+            0o600,
+        )?;
+        layout::write(
+            &layout.agent(&format!("{file}.crt")),
+            pair.certificate.as_bytes(),
+            0o644,
+        )?;
     }
     for file in ["client-ca.crt", "server-ca.crt"] {
-        layout::write(&layout.agent(file), layout::read(&layout.tls(file))?.as_bytes(), 0o644)?;
+        layout::write(
+            &layout.agent(file),
+            layout::read(&layout.tls(file))?.as_bytes(),
+            0o644,
+        )?;
     }
-    layout::write(&layout.agent("etc/kubelet.conf.d/00-k3s-defaults.conf"), KUBELET.as_bytes(), 0o600)?;
+    layout::write(
+        &layout.agent("etc/kubelet.conf.d/00-k3s-defaults.conf"),
+        KUBELET.as_bytes(),
+        0o600,
+    )?;
     Api::new(
         APISERVER,
         &layout.agent("server-ca.crt"),
@@ -81,23 +114,42 @@ fn certificates(state: &State) -> Result<Api> {
 }
 
 /// The kubelet's defaults; nobody here reads them, but they lie where k3s puts them.
-pub(crate) const KUBELET: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+pub(crate) const KUBELET: &str =
+    "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
 
-async fn register(state: &State, registration: &Registration, api: &Api, member: Option<&str>) -> Result<()> {
+async fn register(
+    state: &State,
+    registration: &Registration,
+    api: &Api,
+    member: Option<&str>,
+) -> Result<()> {
     let name = &state.identity.node_name;
     // A server checks itself and is never refused.
     if node_password::check(&state.api, name, &node_password::own()?).await? == Verdict::Wrong {
-        log::warn(format!("NodePasswordValidationFailed: deferred node password verification failed for {name}"));
+        log::warn(format!(
+            "NodePasswordValidationFailed: deferred node password verification failed for {name}"
+        ));
     }
     registration.register(api).await?;
     let mut labels = json!({"node-role.kubernetes.io/control-plane": "true"});
     let mut annotations = json!({});
     if let Some(member) = member {
-        labels["node-role.kubernetes.io/etcd"] = json!("true");
-        annotations["etcd.k3s.cattle.io/node-name"] = json!(member);
-        annotations["etcd.k3s.cattle.io/node-address"] = json!(state.identity.node_ip.to_string());
-        log::info(format!("Set etcd member {member} at {}", member::client_url(state.identity.node_ip)));
+        set(&mut labels, "node-role.kubernetes.io/etcd", "true");
+        set(&mut annotations, "etcd.k3s.cattle.io/node-name", member);
+        set(
+            &mut annotations,
+            "etcd.k3s.cattle.io/node-address",
+            state.identity.node_ip.to_string(),
+        );
+        log::info(format!(
+            "Set etcd member {member} at {}",
+            member::client_url(state.identity.node_ip)
+        ));
     }
     let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
-    state.api.patch(&format!("/api/v1/nodes/{name}"), Patch::Merge, &patch).await.map(drop)
+    state
+        .api
+        .patch(&format!("/api/v1/nodes/{name}"), Patch::Merge, &patch)
+        .await
+        .map(drop)
 }

@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
+use crate::config_files::{self, Entries};
 use crate::flags::{self, FLAGS, Flag, Kind};
 
 /// Which command the configuration is for; it decides what an unknown key does.
@@ -47,9 +46,6 @@ pub(crate) struct Settings {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Largest configuration file that is read.
-const FILE_MAX: u64 = 1 << 20;
-
 impl Settings {
     /// Reads files, `arguments` (after the sub-command) and `environment`. An error is the text of a fatal line.
     pub(crate) fn load(
@@ -61,15 +57,21 @@ impl Settings {
         let file = environment
             .get("K3S_CONFIG_FILE")
             .cloned()
-            .or_else(|| given.iter().rev().find(|(name, _)| name == "config").map(|(_, value)| value.clone()))
+            .or_else(|| {
+                given
+                    .iter()
+                    .rev()
+                    .find(|(name, _)| name == "config")
+                    .map(|(_, value)| value.clone())
+            })
             .unwrap_or_else(|| "/etc/rancher/k3s/config.yaml".to_owned());
-        let from_files = read_files(Path::new(&file))?;
+        let from_files = config_files::read(Path::new(&file))?;
         Self::merge(role, from_files, given, environment)
     }
 
     fn merge(
         role: Role,
-        from_files: Vec<(String, Vec<String>)>,
+        from_files: Entries,
         given: Vec<(String, String)>,
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, String> {
@@ -78,10 +80,16 @@ impl Settings {
         for (key, values) in from_files {
             match flags::find(&key) {
                 Some(flag) if role.takes(flag) => {
-                    arguments.extend(values.into_iter().map(|value| (flag.name.to_owned(), value)));
+                    arguments.extend(
+                        values
+                            .into_iter()
+                            .map(|value| (flag.name.to_owned(), value)),
+                    );
                 }
                 _ if role == Role::Server => {
-                    warnings.push(format!("Unknown flag --{key} found in config.yaml, skipping"));
+                    warnings.push(format!(
+                        "Unknown flag --{key} found in config.yaml, skipping"
+                    ));
                 }
                 _ => return Err(format!("flag provided but not defined: -{key}")),
             }
@@ -99,10 +107,15 @@ impl Settings {
                 values.entry(flag.name).or_default().push(value.clone());
             }
         }
-        for flag in FLAGS.iter().filter(|flag| !flag.env.is_empty() && role.takes(flag)) {
+        for flag in FLAGS
+            .iter()
+            .filter(|flag| !flag.env.is_empty() && role.takes(flag))
+        {
             if let Some(value) = environment.get(flag.env).filter(|value| !value.is_empty()) {
                 check_type(flag, value)?;
-                values.entry(flag.name).or_insert_with(|| vec![value.clone()]);
+                values
+                    .entry(flag.name)
+                    .or_insert_with(|| vec![value.clone()]);
             }
         }
         let environment = environment
@@ -110,12 +123,22 @@ impl Settings {
             .filter(|(name, _)| name.starts_with("K3S_"))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        Ok(Self { role, values, arguments, environment, warnings })
+        Ok(Self {
+            role,
+            values,
+            arguments,
+            environment,
+            warnings,
+        })
     }
 
     /// The last value of a flag.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.values.get(name)?.last().map(String::as_str).filter(|value| !value.is_empty())
+        self.values
+            .get(name)?
+            .last()
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// Whether a switch is on.
@@ -140,7 +163,9 @@ impl Settings {
 
     /// A number, or the default when it was not given.
     pub(crate) fn number(&self, name: &str, default: u16) -> u16 {
-        self.text(name).and_then(|value| value.parse().ok()).unwrap_or(default)
+        self.text(name)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(default)
     }
 
     /// The data directory, /var/lib/rancher/k3s unless set.
@@ -162,8 +187,11 @@ impl Settings {
         if let Some(value) = self.text(name) {
             return Ok(Some(value.to_owned()));
         }
-        let Some(path) = self.text(file) else { return Ok(None) };
-        let value = std::fs::read_to_string(path).map_err(|error| format!("open {path}: {error}"))?;
+        let Some(path) = self.text(file) else {
+            return Ok(None);
+        };
+        let value =
+            std::fs::read_to_string(path).map_err(|error| format!("open {path}: {error}"))?;
         Ok(Some(value.trim().to_owned()))
     }
 }
@@ -175,12 +203,17 @@ fn is_true(value: &str) -> bool {
 fn check_type(flag: &Flag, value: &str) -> Result<(), String> {
     let name = flag.name;
     match flag.kind {
-        Kind::Switch if !is_true(value) && !matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False") => {
-            Err(format!("invalid boolean value {value:?} for -{name}: parse error"))
+        Kind::Switch
+            if !is_true(value)
+                && !matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False") =>
+        {
+            Err(format!(
+                "invalid boolean value {value:?} for -{name}: parse error"
+            ))
         }
-        Kind::Number if value.parse::<i64>().is_err() => {
-            Err(format!("invalid value {value:?} for flag -{name}: parse error"))
-        }
+        Kind::Number if value.parse::<i64>().is_err() => Err(format!(
+            "invalid value {value:?} for flag -{name}: parse error"
+        )),
         _ => Ok(()),
     }
 }
@@ -189,7 +222,10 @@ fn parse_arguments(arguments: &[String]) -> Result<Vec<(String, String)>, String
     let mut parsed = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
-        let Some(name) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
+        let Some(name) = argument
+            .strip_prefix("--")
+            .or_else(|| argument.strip_prefix('-'))
+        else {
             return Err(format!("invalid argument {argument:?}"));
         };
         if let Some((name, value)) = name.split_once('=') {
@@ -197,90 +233,34 @@ fn parse_arguments(arguments: &[String]) -> Result<Vec<(String, String)>, String
         } else if flags::find(name).is_none_or(|flag| flag.kind == Kind::Switch) {
             parsed.push((name.to_owned(), "true".to_owned()));
         } else {
-            let value = rest.next().ok_or_else(|| format!("flag needs an argument: -{name}"))?;
+            let value = rest
+                .next()
+                .ok_or_else(|| format!("flag needs an argument: -{name}"))?;
             parsed.push((name.to_owned(), value.clone()));
         }
     }
     Ok(parsed)
 }
 
-fn read_files(main: &Path) -> Result<Vec<(String, Vec<String>)>, String> {
-    let mut files = vec![main.to_owned()];
-    let mut directory = main.as_os_str().to_owned();
-    directory.push(".d");
-    if let Ok(entries) = std::fs::read_dir(&directory) {
-        let mut more: Vec<PathBuf> = entries
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .filter(|path| path.is_file())
-            .filter(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml"))
-            .collect();
-        more.sort();
-        files.extend(more);
-    }
-    let mut merged = Vec::new();
-    for path in files {
-        let length = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(format!("open {}: {error}", path.display())),
-        };
-        if length > FILE_MAX {
-            return Err(format!("{} has more than {FILE_MAX} bytes", path.display()));
-        }
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
-        merge_file(&mut merged, &text).map_err(|error| format!("failed to load {}: {error}", path.display()))?;
-    }
-    Ok(merged)
-}
-
-fn merge_file(merged: &mut Vec<(String, Vec<String>)>, text: &str) -> Result<(), String> {
-    if text.trim().is_empty() {
-        return Ok(());
-    }
-    let document: Value = serde_saphyr::from_str(text).map_err(|error| format!("yaml: {error}"))?;
-    let entries = match document {
-        Value::Null => return Ok(()),
-        Value::Object(entries) => entries,
-        _ => return Err("yaml: the file is no mapping".to_owned()),
-    };
-    for (key, value) in entries {
-        let values = match value {
-            Value::Array(items) => items.iter().map(scalar).collect(),
-            other => vec![scalar(&other)],
-        };
-        let (name, append) = match key.strip_suffix('+') {
-            Some(name) => (name.to_owned(), true),
-            None => (key, false),
-        };
-        match merged.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) if append => known.extend(values),
-            Some((_, known)) => *known = values,
-            None => merged.push((name, values)),
-        }
-    }
-    Ok(())
-}
-
-fn scalar(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn load(role: Role, files: &[&str], arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, String> {
+    fn load(
+        role: Role,
+        files: &[&str],
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Settings, String> {
         let mut merged = Vec::new();
         for file in files {
-            merge_file(&mut merged, file)?;
+            config_files::merge(&mut merged, file)?;
         }
         let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
-        let environment = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let environment = environment
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         Settings::merge(role, merged, parse_arguments(&arguments)?, &environment)
     }
 
@@ -288,20 +268,50 @@ mod tests {
     fn lists_join_and_the_last_value_wins() {
         for (files, arguments, environment, expected) in [
             (&["node-label: [a=1]"][..], &[][..], &[][..], &["a=1"][..]),
-            (&["node-label: [a=1]", "node-label: [b=2]"], &[], &[], &["b=2"]),
-            (&["node-label: [a=1]", "node-label+: [b=2]"], &[], &[], &["a=1", "b=2"]),
-            (&["node-label: a=1", "node-label+: b=2", "node-label: c=3"], &[], &[], &["c=3"]),
-            (&["node-label: [a=1]"], &["--node-label", "x=9"], &[], &["a=1", "x=9"]),
+            (
+                &["node-label: [a=1]", "node-label: [b=2]"],
+                &[],
+                &[],
+                &["b=2"],
+            ),
+            (
+                &["node-label: [a=1]", "node-label+: [b=2]"],
+                &[],
+                &[],
+                &["a=1", "b=2"],
+            ),
+            (
+                &["node-label: a=1", "node-label+: b=2", "node-label: c=3"],
+                &[],
+                &[],
+                &["c=3"],
+            ),
+            (
+                &["node-label: [a=1]"],
+                &["--node-label", "x=9"],
+                &[],
+                &["a=1", "x=9"],
+            ),
         ] {
             let settings = load(Role::Server, files, arguments, environment).unwrap();
-            assert_eq!(settings.list("node-label"), expected, "{files:?} {arguments:?}");
+            assert_eq!(
+                settings.list("node-label"),
+                expected,
+                "{files:?} {arguments:?}"
+            );
         }
     }
 
     #[test]
     fn command_line_beats_file_beats_environment() {
         let environment = [("K3S_TOKEN", "from-env"), ("K3S_URL", "https://env:6443")];
-        let settings = load(Role::Server, &["token: from-file"], &["--token=from-cli"], &environment).unwrap();
+        let settings = load(
+            Role::Server,
+            &["token: from-file"],
+            &["--token=from-cli"],
+            &environment,
+        )
+        .unwrap();
         assert_eq!(settings.text("token"), Some("from-cli"));
         let settings = load(Role::Server, &["token: from-file"], &[], &environment).unwrap();
         assert_eq!(settings.text("token"), Some("from-file"));
@@ -310,8 +320,17 @@ mod tests {
 
     #[test]
     fn an_unknown_key_warns_a_server_and_ends_an_agent() {
-        let settings = load(Role::Server, &["no-such-key: 1\ncluster-init: true"], &[], &[]).unwrap();
-        assert_eq!(settings.warnings, ["Unknown flag --no-such-key found in config.yaml, skipping"]);
+        let settings = load(
+            Role::Server,
+            &["no-such-key: 1\ncluster-init: true"],
+            &[],
+            &[],
+        )
+        .unwrap();
+        assert_eq!(
+            settings.warnings,
+            ["Unknown flag --no-such-key found in config.yaml, skipping"]
+        );
         assert!(settings.switch("cluster-init"));
         for key in ["no-such-key", "cluster-init"] {
             let error = load(Role::Agent, &[&format!("{key}: true")], &[], &[]).unwrap_err();
@@ -321,7 +340,11 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_fatal() {
-        for file in ["cluster-init: maybe", "cluster-init:", "https-listen-port: many"] {
+        for file in [
+            "cluster-init: maybe",
+            "cluster-init:",
+            "https-listen-port: many",
+        ] {
             assert!(load(Role::Server, &[file], &[], &[]).is_err(), "{file}");
         }
         for file in ["[]", "a: [", "just text"] {

@@ -29,7 +29,9 @@ pub(crate) fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>> {
 fn roots(ca: &Path) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(&layout::read(ca)?)? {
-        store.add(certificate).with_context(|| format!("trust {}", ca.display()))?;
+        store
+            .add(certificate)
+            .with_context(|| format!("trust {}", ca.display()))?;
     }
     Ok(store)
 }
@@ -39,13 +41,18 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// A client that trusts `ca` only and shows a certificate. Speaks HTTP/2, for gRPC.
-pub(crate) fn client_config(ca: &Path, identity: Option<(&Path, &Path)>) -> Result<rustls::ClientConfig> {
+pub(crate) fn client_config(
+    ca: &Path,
+    identity: Option<(&Path, &Path)>,
+) -> Result<rustls::ClientConfig> {
     let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots(ca)?);
     let mut config = match identity {
-        Some((certificate, key)) => builder
-            .with_client_auth_cert(certificates(&layout::read(certificate)?)?, private_key(&layout::read(key)?)?)?,
+        Some((certificate, key)) => builder.with_client_auth_cert(
+            certificates(&layout::read(certificate)?)?,
+            private_key(&layout::read(key)?)?,
+        )?,
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -56,8 +63,13 @@ pub(crate) fn client_config(ca: &Path, identity: Option<(&Path, &Path)>) -> Resu
 pub(crate) fn server_config(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(Arc::new(Requested { provider: provider() }))
-        .with_single_cert(certificates(&layout::read(certificate)?)?, private_key(&layout::read(key)?)?)?;
+        .with_client_cert_verifier(Arc::new(Requested {
+            provider: provider(),
+        }))
+        .with_single_cert(
+            certificates(&layout::read(certificate)?)?,
+            private_key(&layout::read(key)?)?,
+        )?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -97,7 +109,12 @@ impl ClientCertVerifier for Requested {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -106,10 +123,17 @@ impl ClientCertVerifier for Requested {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -19,7 +19,10 @@ pub(crate) struct Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Token").field("ca_hash", &self.ca_hash).finish_non_exhaustive()
+        formatter
+            .debug_struct("Token")
+            .field("ca_hash", &self.ca_hash)
+            .finish_non_exhaustive()
     }
 }
 
@@ -31,7 +34,11 @@ impl Token {
             return Err("token must not be empty".to_owned());
         }
         let Some(full) = text.strip_prefix("K10") else {
-            return Ok(Self { ca_hash: None, password: text.to_owned(), bootstrap: is_bootstrap(text) });
+            return Ok(Self {
+                ca_hash: None,
+                password: text.to_owned(),
+                bootstrap: is_bootstrap(text),
+            });
         };
         let Some((hash, rest)) = full.split_once("::") else {
             return Err("invalid token format".to_owned());
@@ -52,7 +59,8 @@ impl Token {
 
     /// The token of a server; a bootstrap token is none.
     pub(crate) fn for_server(text: &str) -> Result<Self, String> {
-        let token = Self::parse(text).map_err(|error| format!("failed to normalize server token: {error}"))?;
+        let token = Self::parse(text)
+            .map_err(|error| format!("failed to normalize server token: {error}"))?;
         if token.bootstrap {
             return Err("failed to normalize server token; must be in format K10<CA-HASH>::<USERNAME>:<PASSWORD> or <PASSWORD>"
                 .to_owned());
@@ -62,18 +70,27 @@ impl Token {
 
     /// Checks the cluster's CA file against the hash of the full form.
     pub(crate) fn check_ca(&self, ca_pem: &[u8]) -> Result<(), String> {
-        let Some(expected) = &self.ca_hash else { return Ok(()) };
+        let Some(expected) = &self.ca_hash else {
+            return Ok(());
+        };
         let actual = ca_hash(ca_pem);
         if *expected == actual {
             return Ok(());
         }
-        Err(format!("token CA hash does not match the Cluster CA certificate hash: {expected} != {actual}"))
+        Err(format!(
+            "token CA hash does not match the Cluster CA certificate hash: {expected} != {actual}"
+        ))
     }
 }
 
 fn is_bootstrap(text: &str) -> bool {
-    let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    text.split_once('.').is_some_and(|(id, secret)| id.len() == 6 && secret.len() == 16 && plain(id) && plain(secret))
+    let plain = |part: &str| {
+        part.bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    text.split_once('.').is_some_and(|(id, secret)| {
+        id.len() == 6 && secret.len() == 16 && plain(id) && plain(secret)
+    })
 }
 
 /// SHA-256 of a CA file with one certificate, in hexadecimal.
@@ -113,7 +130,11 @@ mod tests {
             (" pw\n".to_owned(), None, "pw"),
         ] {
             let token = Token::for_server(&text).unwrap();
-            assert_eq!((token.ca_hash.as_deref(), token.password.as_str()), (expected_hash, password), "{text}");
+            assert_eq!(
+                (token.ca_hash.as_deref(), token.password.as_str()),
+                (expected_hash, password),
+                "{text}"
+            );
         }
         for text in ["", "K10abc::server:pw", "K10", "abcdef.0123456789abcdef"] {
             assert!(Token::for_server(text).is_err(), "{text}");
@@ -125,10 +146,18 @@ mod tests {
     fn the_hash_is_checked_only_with_the_full_form() {
         let ca = b"-----BEGIN CERTIFICATE-----";
         assert_eq!(Token::parse("pw").unwrap().check_ca(ca), Ok(()));
-        assert_eq!(Token::parse(&full(ca, "server", "pw")).unwrap().check_ca(ca), Ok(()));
+        assert_eq!(
+            Token::parse(&full(ca, "server", "pw"))
+                .unwrap()
+                .check_ca(ca),
+            Ok(())
+        );
         let wrong = format!("K10{}::server:pw", "0".repeat(64));
         let error = Token::parse(&wrong).unwrap().check_ca(ca).unwrap_err();
-        assert!(error.starts_with("token CA hash does not match the Cluster CA certificate hash: 000"), "{error}");
+        assert!(
+            error.starts_with("token CA hash does not match the Cluster CA certificate hash: 000"),
+            "{error}"
+        );
     }
 
     #[test]

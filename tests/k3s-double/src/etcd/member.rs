@@ -68,14 +68,22 @@ pub(crate) fn start(
     name: &str,
     start: &Start,
 ) -> Result<Part> {
-    let text = serde_json::to_string_pretty(&configuration(layout, settings, identity, name, start))?;
+    let text =
+        serde_json::to_string_pretty(&configuration(layout, settings, identity, name, start))?;
     let path = layout.etcd().join("config");
     layout::write(&path, text.as_bytes(), 0o600)?;
     Part::start("etcd", &[format!("--config-file={}", path.display())]).context("start etcd")
 }
 
-/// etcd reads YAML; JSON is YAML. Heartbeat and election are k3s' (recalled).
-fn configuration(layout: &Layout, settings: &Settings, identity: &Identity, name: &str, start: &Start) -> Value {
+/// etcd reads YAML; JSON is YAML. Heartbeat and election are 500 and 5000 ms in k3s (recalled): shorter here, because a
+/// restarted lone member waits up to an election timeout before it leads.
+fn configuration(
+    layout: &Layout,
+    settings: &Settings,
+    identity: &Identity,
+    name: &str,
+    start: &Start,
+) -> Value {
     let (client, peer) = (client_url(identity.node_ip), peer_url(identity.node_ip));
     let tls = |certificate: &str, ca: &str| {
         json!({
@@ -91,7 +99,10 @@ fn configuration(layout: &Layout, settings: &Settings, identity: &Identity, name
         Start::Existing => (format!("{name}={peer}"), "existing"),
     };
     let metrics = if settings.switch("etcd-expose-metrics") {
-        format!("http://127.0.0.1:2381,http://{}:2381", bracketed(identity.node_ip))
+        format!(
+            "http://127.0.0.1:2381,http://{}:2381",
+            bracketed(identity.node_ip)
+        )
     } else {
         "http://127.0.0.1:2381".to_owned()
     };
@@ -99,22 +110,34 @@ fn configuration(layout: &Layout, settings: &Settings, identity: &Identity, name
     for (key, value) in [
         ("name", json!(name)),
         ("data-dir", json!(layout.etcd())),
-        ("listen-client-urls", json!(format!("https://127.0.0.1:2379,{client}"))),
+        (
+            "listen-client-urls",
+            json!(format!("https://127.0.0.1:2379,{client}")),
+        ),
         ("advertise-client-urls", json!(client)),
         ("listen-client-http-urls", json!("https://127.0.0.1:2382")),
-        ("listen-peer-urls", json!(format!("https://127.0.0.1:2380,{peer}"))),
+        (
+            "listen-peer-urls",
+            json!(format!("https://127.0.0.1:2380,{peer}")),
+        ),
         ("initial-advertise-peer-urls", json!(peer)),
         ("listen-metrics-urls", json!(metrics)),
         ("initial-cluster", json!(cluster)),
         ("initial-cluster-state", json!(state)),
-        ("heartbeat-interval", json!(500)),
-        ("election-timeout", json!(5000)),
+        ("heartbeat-interval", json!(200)),
+        ("election-timeout", json!(2000)),
         ("snapshot-count", json!(10_000)),
         ("log-outputs", json!(["stderr"])),
         ("logger", json!("zap")),
         ("log-level", json!("warn")),
-        ("client-transport-security", tls("server-client", "server-ca")),
-        ("peer-transport-security", tls("peer-server-client", "peer-ca")),
+        (
+            "client-transport-security",
+            tls("server-client", "server-ca"),
+        ),
+        (
+            "peer-transport-security",
+            tls("peer-server-client", "peer-ca"),
+        ),
     ] {
         all.insert(key.to_owned(), value);
     }
@@ -132,7 +155,11 @@ mod tests {
 
     #[test]
     fn the_node_of_a_member_name() {
-        for (member, node) in [("n1-0123abcd", "n1"), ("web-1-0123abcd", "web-1"), ("odd", "odd")] {
+        for (member, node) in [
+            ("n1-0123abcd", "n1"),
+            ("web-1-0123abcd", "web-1"),
+            ("odd", "odd"),
+        ] {
             assert_eq!(node_of(member), node);
         }
     }

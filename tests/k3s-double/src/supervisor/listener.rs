@@ -29,7 +29,9 @@ pub(crate) async fn serve(state: Rc<State>, address: SocketAddr) -> Result<()> {
         &state.layout.tls("serving-kube-apiserver.key"),
     )?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listen tcp {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen tcp {address}"))?;
     tokio::task::spawn_local(async move {
         loop {
             match listener.accept().await {
@@ -50,8 +52,14 @@ pub(crate) async fn serve(state: Rc<State>, address: SocketAddr) -> Result<()> {
 
 async fn connection(state: Rc<State>, acceptor: TlsAcceptor, stream: TcpStream, peer: SocketAddr) {
     drop(stream.set_nodelay(true));
-    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else { return };
-    let caller = stream.get_ref().1.peer_certificates().and_then(|chain| state.caller(chain));
+    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else {
+        return;
+    };
+    let caller = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| state.caller(chain));
     let service = service_fn(move |request| {
         let (state, caller) = (Rc::clone(&state), caller.clone());
         async move { Ok::<_, Infallible>(answer(&state, caller, peer, request).await) }
@@ -73,7 +81,11 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let path = request.uri().path();
-    if path == "/ping" || path == "/cacerts" || path.starts_with("/v1-k3s/") || path.starts_with("/db/") {
+    if path == "/ping"
+        || path == "/cacerts"
+        || path.starts_with("/v1-k3s/")
+        || path.starts_with("/db/")
+    {
         return routes::answer(state, caller, peer, request).await;
     }
     if !state.api_ready.get() {

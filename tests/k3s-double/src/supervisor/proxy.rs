@@ -18,6 +18,7 @@ use serde_json::json;
 use super::state::Caller;
 use crate::control_plane::APISERVER;
 use crate::layout::{self, Layout};
+use crate::{log, remote};
 
 /// Body of every answer.
 pub(super) type Body = UnsyncBoxBody<Bytes, reqwest::Error>;
@@ -33,7 +34,9 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(super) fn new(layout: &Layout) -> Result<Self> {
-        let roots = reqwest::Certificate::from_pem_bundle(layout::read(&layout.tls("server-ca.crt"))?.as_bytes())?;
+        let roots = reqwest::Certificate::from_pem_bundle(
+            layout::read(&layout.tls("server-ca.crt"))?.as_bytes(),
+        )?;
         let mut pair = layout::read(&layout.tls("client-auth-proxy.crt"))?;
         pair.push_str(&layout::read(&layout.tls("client-auth-proxy.key"))?);
         let builder = || {
@@ -45,10 +48,17 @@ impl Upstream {
                 .no_proxy()
         };
         let identity = reqwest::Identity::from_pem(pair.as_bytes())?;
-        Ok(Self { named: builder().identity(identity).build()?, plain: builder().build()? })
+        Ok(Self {
+            named: builder().identity(identity).build()?,
+            plain: builder().build()?,
+        })
     }
 
-    pub(super) async fn forward(&self, caller: Option<Caller>, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn forward(
+        &self,
+        caller: Option<Caller>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut headers = forwarded(&parts.headers);
@@ -60,13 +70,18 @@ impl Upstream {
             }
             None => &self.plain,
         };
-        let mut onward = client.request(parts.method, format!("{APISERVER}{target}")).headers(headers);
+        let mut onward = client
+            .request(parts.method, format!("{APISERVER}{target}"))
+            .headers(headers);
         if !hyper::body::Body::is_end_stream(&body) {
             onward = onward.body(reqwest::Body::wrap_stream(BodyDataStream::new(body)));
         }
         match tokio::time::timeout(HEADERS, onward.send()).await {
             Ok(Ok(answer)) => back(answer),
-            Ok(Err(_)) => status(503, "apiserver not ready"),
+            Ok(Err(error)) => {
+                log::warn(format!("proxy error: {}", remote::cause(&error)));
+                status(503, "apiserver not ready")
+            }
             Err(_) => status(504, "request did not complete within the allotted timeout"),
         }
     }
@@ -76,7 +91,12 @@ impl Upstream {
 fn forwarded(headers: &HeaderMap) -> HeaderMap {
     headers
         .iter()
-        .filter(|(name, _)| **name != HOST && **name != CONNECTION && **name != TRANSFER_ENCODING && **name != UPGRADE)
+        .filter(|(name, _)| {
+            **name != HOST
+                && **name != CONNECTION
+                && **name != TRANSFER_ENCODING
+                && **name != UPGRADE
+        })
         .filter(|(name, _)| !name.as_str().starts_with("x-remote-"))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
@@ -84,9 +104,15 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
 
 fn identity_headers(caller: &Caller) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
-    headers.insert(HeaderName::from_static("x-remote-user"), HeaderValue::from_str(&caller.user).ok()?);
+    headers.insert(
+        HeaderName::from_static("x-remote-user"),
+        HeaderValue::from_str(&caller.user).ok()?,
+    );
     for group in &caller.groups {
-        headers.append(HeaderName::from_static("x-remote-group"), HeaderValue::from_str(group).ok()?);
+        headers.append(
+            HeaderName::from_static("x-remote-group"),
+            HeaderValue::from_str(group).ok()?,
+        );
     }
     Some(headers)
 }
@@ -101,9 +127,15 @@ fn back(answer: reqwest::Response) -> Response<Body> {
 
 /// An answer with a whole body.
 pub(super) fn whole(code: u16, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Full::new(body.into()).map_err(|never| match never {}).boxed_unsync());
+    let mut response = Response::new(
+        Full::new(body.into())
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    );
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 

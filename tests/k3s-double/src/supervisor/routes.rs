@@ -12,7 +12,7 @@ use super::proxy::{Body, status, whole};
 use super::state::{Caller, State};
 use crate::certs::{self, AUTHORITIES};
 use crate::etcd::client::Client;
-use crate::kube;
+use crate::kube::{self, set};
 use crate::layout;
 use crate::node_password::{self, Verdict};
 use crate::pki::Leaf;
@@ -42,7 +42,11 @@ pub(super) async fn answer(
     let rank = rank(state, caller.as_ref(), request.headers());
     let local = peer.ip().is_loopback() && path == "/db/info";
     if !local {
-        let needed = if path.starts_with("/db/") || path == "/v1-k3s/server-bootstrap" { Rank::Server } else { Rank::Node };
+        let needed = if path.starts_with("/db/") || path == "/v1-k3s/server-bootstrap" {
+            Rank::Server
+        } else {
+            Rank::Node
+        };
         match rank {
             Rank::Unknown | Rank::Wrong => return status(401, "Unauthorized"),
             Rank::Node if needed == Rank::Server => return status(403, "forbidden"),
@@ -59,10 +63,16 @@ pub(super) async fn answer(
         "/v1-k3s/server-ca.crt" => file(state, "server-ca.crt"),
         "/v1-k3s/client-ca.crt" => file(state, "client-ca.crt"),
         "/v1-k3s/server-bootstrap" => bootstrap(state),
-        "/v1-k3s/client-kubelet.crt" => kubelet(state, caller.as_ref(), request.headers(), false).await,
-        "/v1-k3s/serving-kubelet.crt" => kubelet(state, caller.as_ref(), request.headers(), true).await,
+        "/v1-k3s/client-kubelet.crt" => {
+            kubelet(state, caller.as_ref(), request.headers(), false).await
+        }
+        "/v1-k3s/serving-kubelet.crt" => {
+            kubelet(state, caller.as_ref(), request.headers(), true).await
+        }
         "/db/info" => members(state).await,
-        _ if path.starts_with("/db/") && !state.embeds_etcd => status(400, "etcd datastore disabled"),
+        _ if path.starts_with("/db/") && !state.embeds_etcd => {
+            status(400, "etcd datastore disabled")
+        }
         _ => status(404, "the server could not find the requested resource"),
     }
 }
@@ -101,13 +111,18 @@ fn file(state: &State, name: &str) -> Response<Body> {
 }
 
 fn read_or_empty(state: &State, path: &str) -> String {
-    layout::read_if_there(&state.layout.server(path)).ok().flatten().unwrap_or_default()
+    layout::read_if_there(&state.layout.server(path))
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }
 
 /// The files that a joining server takes over, base64, by their path under server/.
 fn bootstrap(state: &State) -> Response<Body> {
-    let mut names: Vec<String> =
-        AUTHORITIES.iter().flat_map(|(name, _)| [format!("tls/{name}.crt"), format!("tls/{name}.key")]).collect();
+    let mut names: Vec<String> = AUTHORITIES
+        .iter()
+        .flat_map(|(name, _)| [format!("tls/{name}.crt"), format!("tls/{name}.key")])
+        .collect();
     names.extend(["tls/service.key", "cred/passwd", "cred/ipsec.psk"].map(str::to_owned));
     let mut files = Map::new();
     for name in names {
@@ -120,13 +135,25 @@ fn bootstrap(state: &State) -> Response<Body> {
 }
 
 /// Certificate and key for a kubelet, after the check of its node password.
-async fn kubelet(state: &State, caller: Option<&Caller>, headers: &HeaderMap, serving: bool) -> Response<Body> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+async fn kubelet(
+    state: &State,
+    caller: Option<&Caller>,
+    headers: &HeaderMap,
+    serving: bool,
+) -> Response<Body> {
+    let header = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
     let Some((node, password)) = header("k3s-node-name").zip(header("k3s-node-password")) else {
         return status(400, "node name or node password not set");
     };
     if let Some(user) = caller.map(|caller| caller.user.as_str())
-        && user.strip_prefix("system:node:").is_some_and(|own| own != node)
+        && user
+            .strip_prefix("system:node:")
+            .is_some_and(|own| own != node)
     {
         return status(403, "header node name does not match auth node name");
     }
@@ -136,21 +163,56 @@ async fn kubelet(state: &State, caller: Option<&Caller>, headers: &HeaderMap, se
     match node_password::check(&state.api, &node, &password).await {
         Ok(Verdict::Right) => {}
         Ok(Verdict::Wrong) => {
-            return status(403, &format!("unable to verify password for node {node}: hash does not match"));
+            return status(
+                403,
+                &format!("unable to verify password for node {node}: hash does not match"),
+            );
         }
-        Err(error) => return status(503, &format!("unable to verify password for node {node}: {error:#}")),
+        Err(error) => {
+            return status(
+                503,
+                &format!("unable to verify password for node {node}: {error:#}"),
+            );
+        }
     }
     let user = format!("system:node:{node}");
     let mut names = vec![node.clone(), "localhost".to_owned(), "127.0.0.1".to_owned()];
-    names.extend(header("k3s-node-ip").iter().flat_map(|list| list.split(',')).map(str::to_owned));
+    names.extend(
+        header("k3s-node-ip")
+            .iter()
+            .flat_map(|list| list.split(','))
+            .map(str::to_owned),
+    );
     let (authority, leaf) = if serving {
-        ("server-ca", Leaf { common_name: &node, organizations: &[], names: &names, server: true, client: false })
+        (
+            "server-ca",
+            Leaf {
+                common_name: &node,
+                organizations: &[],
+                names: &names,
+                server: true,
+                client: false,
+            },
+        )
     } else {
         let organizations = &["system:nodes"];
-        ("client-ca", Leaf { common_name: &user, organizations, names: &[], server: false, client: true })
+        (
+            "client-ca",
+            Leaf {
+                common_name: &user,
+                organizations,
+                names: &[],
+                server: false,
+                client: true,
+            },
+        )
     };
     match certs::issue(&state.layout, authority, &leaf) {
-        Ok(pair) => whole(200, "text/plain", format!("{}{}", pair.certificate, pair.key)),
+        Ok(pair) => whole(
+            200,
+            "text/plain",
+            format!("{}{}", pair.certificate, pair.key),
+        ),
         Err(error) => status(500, &format!("{error:#}")),
     }
 }
@@ -184,12 +246,14 @@ pub(super) async fn version(state: &State) -> Response<Body> {
     match state.api.get("/version").await {
         Ok(Some(mut version)) => {
             let mut parts = state.version.trim_start_matches('v').split('.');
-            version["gitVersion"] = json!(state.version);
-            version["major"] = json!(parts.next().unwrap_or_default());
-            version["minor"] = json!(parts.next().unwrap_or_default());
+            set(&mut version, "gitVersion", state.version.as_str());
+            set(&mut version, "major", parts.next().unwrap_or_default());
+            set(&mut version, "minor", parts.next().unwrap_or_default());
             json_answer(&version)
         }
-        Err(error) if kube::refused_with(&error, http::StatusCode::UNAUTHORIZED) => status(401, "Unauthorized"),
+        Err(error) if kube::refused_with(&error, http::StatusCode::UNAUTHORIZED) => {
+            status(401, "Unauthorized")
+        }
         _ => status(503, "apiserver not ready"),
     }
 }

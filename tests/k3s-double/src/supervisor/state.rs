@@ -74,8 +74,13 @@ impl State {
     /// The caller that a certificate chain proves, or none when it is not of this cluster or has expired.
     pub(super) fn caller(&self, chain: &[CertificateDer<'_>]) -> Option<Caller> {
         let (first, rest) = chain.split_first()?;
-        self.check.verify_client_cert(first, rest, UnixTime::now()).ok()?;
+        self.check
+            .verify_client_cert(first, rest, UnixTime::now())
+            .ok()?;
         let facts = pki::facts_of(first).ok()?;
-        Some(Caller { user: facts.common_name, groups: facts.organizations })
+        Some(Caller {
+            user: facts.common_name,
+            groups: facts.organizations,
+        })
     }
 }

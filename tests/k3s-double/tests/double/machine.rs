@@ -17,7 +17,10 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Runs a command and gives what it wrote; a failure carries both streams.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(program).args(arguments).output().with_context(|| format!("run {program}"))?;
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("run {program}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
         output.status.success(),
@@ -61,12 +64,23 @@ impl Network {
             fs::create_dir_all(path)?;
         }
         run("ip", &["link", "add", &bridge, "type", "bridge"])?;
-        run("ip", &["addr", "add", &format!("{subnet}.254/24"), "dev", &bridge])?;
+        run(
+            "ip",
+            &["addr", "add", &format!("{subnet}.254/24"), "dev", &bridge],
+        )?;
         run("ip", &["link", "set", &bridge, "up"])?;
         let directory = tempfile::tempdir()?;
         let program = directory.path().join("k3s");
-        run(env!("CARGO_BIN_EXE_k3s-double"), &["stamp", "v1.36.3+k3s1", &program.to_string_lossy()])?;
-        Ok(Self { bridge, subnet, directory, program })
+        run(
+            env!("CARGO_BIN_EXE_k3s-double"),
+            &["stamp", "v1.36.3+k3s1", &program.to_string_lossy()],
+        )?;
+        Ok(Self {
+            bridge,
+            subnet,
+            directory,
+            program,
+        })
     }
 
     /// A new machine `m<index>` with the address `.index`.
@@ -75,20 +89,39 @@ impl Network {
         let namespace = format!("{}-{name}", self.bridge);
         let link = format!("{}v{index}", self.bridge);
         run("ip", &["netns", "add", &namespace])?;
-        run("ip", &["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &namespace])?;
+        run(
+            "ip",
+            &[
+                "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
+            ],
+        )?;
         run("ip", &["link", "set", &link, "master", &self.bridge, "up"])?;
         for arguments in [
             &["link", "set", "lo", "up"][..],
             &["addr", "add", &format!("{address}/24"), "dev", "eth0"],
             &["link", "set", "eth0", "up"],
-            &["route", "add", "default", "via", &format!("{}.254", self.subnet)],
+            &[
+                "route",
+                "add",
+                "default",
+                "via",
+                &format!("{}.254", self.subnet),
+            ],
         ] {
             run("ip", &[&["-n", &namespace], arguments].concat())?;
         }
         let root = self.directory.path().join(&name);
         fs::create_dir_all(root.join("etc/k3s"))?;
         fs::create_dir_all(root.join("var"))?;
-        Ok(Machine { name, address, namespace, link, root, program: self.program.clone(), running: None })
+        Ok(Machine {
+            name,
+            address,
+            namespace,
+            link,
+            root,
+            program: self.program.clone(),
+            running: None,
+        })
     }
 }
 
@@ -119,7 +152,9 @@ fn remove(bridge: &str) -> Result<()> {
 fn sweep() -> Result<()> {
     for line in run("ip", &["-o", "link", "show", "type", "bridge"])?.lines() {
         let name = line.split([':', '@']).nth(1).unwrap_or_default().trim();
-        let number = name.strip_prefix("kd").and_then(|number| number.parse::<u32>().ok());
+        let number = name
+            .strip_prefix("kd")
+            .and_then(|number| number.parse::<u32>().ok());
         if number.is_some_and(|number| !Path::new(&format!("/proc/{number}")).exists()) {
             // Another run may be sweeping the same.
             drop(remove(name));
@@ -171,7 +206,10 @@ impl Machine {
         let notify = UnixDatagram::bind(&socket)?;
         notify.set_nonblocking(true)?;
         let log = self.root.join("log");
-        let (out, err) = (fs::File::create(&log)?, fs::File::options().append(true).open(&log)?);
+        let (out, err) = (
+            fs::File::create(&log)?,
+            fs::File::options().append(true).open(&log)?,
+        );
         let root = self.root.display();
         let script = format!(
             "hostname {} && mount --bind {root}/etc /etc/rancher && mount --bind {root}/var /var/lib/rancher && \
@@ -180,7 +218,16 @@ impl Machine {
             self.program.display()
         );
         let child = Command::new("ip")
-            .args(["netns", "exec", &self.namespace, "unshare", "-m", "-u", "--propagation", "private"])
+            .args([
+                "netns",
+                "exec",
+                &self.namespace,
+                "unshare",
+                "-m",
+                "-u",
+                "--propagation",
+                "private",
+            ])
             .args(["bash", "-c", &script])
             .env("NOTIFY_SOCKET", &socket)
             .env("DOUBLE_BIN_DIR", binaries())
@@ -188,7 +235,12 @@ impl Machine {
             .stdout(out)
             .stderr(err)
             .spawn()?;
-        self.running = Some(Running { child, notify, ready: false, log });
+        self.running = Some(Running {
+            child,
+            notify,
+            ready: false,
+            log,
+        });
         Ok(())
     }
 
@@ -201,7 +253,8 @@ impl Machine {
         let running = self.running()?;
         let mut buffer = [0; 256];
         while let Ok(length) = running.notify.recv(&mut buffer) {
-            let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
+            let text =
+                String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
             running.ready |= text.lines().any(|line| line == "READY=1");
         }
         Ok(running.ready)
@@ -224,7 +277,9 @@ impl Machine {
 
     /// Waits for its end.
     pub(crate) fn wait_end(&mut self) -> Result<ExitStatus> {
-        let status = wait(&format!("end of {}", self.name), || Ok(self.running()?.child.try_wait()?))?;
+        let status = wait(&format!("end of {}", self.name), || {
+            Ok(self.running()?.child.try_wait()?)
+        })?;
         Ok(status)
     }
 
@@ -237,7 +292,14 @@ impl Machine {
     fn last_lines(&self) -> String {
         let log = self.log().unwrap_or_default();
         let lines: Vec<&str> = log.lines().filter(|line| line.contains("level=")).collect();
-        lines.iter().rev().take(12).rev().copied().collect::<Vec<_>>().join("\n")
+        lines
+            .iter()
+            .rev()
+            .take(12)
+            .rev()
+            .copied()
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// Waits until the log has a text that many times.
@@ -258,7 +320,12 @@ impl Machine {
     pub(crate) fn stop(&mut self) -> Result<()> {
         self.signal("-TERM")?;
         let status = self.wait_end()?;
-        ensure!(status.success(), "{} ended with {status} ({:?})", self.name, status.signal());
+        ensure!(
+            status.success(),
+            "{} ended with {status} ({:?})",
+            self.name,
+            status.signal()
+        );
         Ok(())
     }
 
@@ -278,25 +345,44 @@ impl Machine {
 
     /// Ids of all processes on the machine.
     pub(crate) fn processes(&self) -> Result<Vec<String>> {
-        Ok(run("ip", &["netns", "pids", &self.namespace])?.split_whitespace().map(str::to_owned).collect())
+        Ok(run("ip", &["netns", "pids", &self.namespace])?
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect())
     }
 
     /// Runs a command in the machine's network.
     pub(crate) fn inside(&self, arguments: &[&str]) -> Result<String> {
-        run("ip", &[&["netns", "exec", &self.namespace], arguments].concat())
+        run(
+            "ip",
+            &[&["netns", "exec", &self.namespace], arguments].concat(),
+        )
     }
 
     /// Asks the machine's own API server.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let program = format!("{}/kubectl", binaries());
         let config = format!("--kubeconfig={}", self.etc("k3s/k3s.yaml").display());
-        self.inside(&[&[program.as_str(), &config, "--request-timeout=10s"], arguments].concat())
+        self.inside(
+            &[
+                &[program.as_str(), &config, "--request-timeout=10s"],
+                arguments,
+            ]
+            .concat(),
+        )
     }
 
     /// The HTTP status of a path on 6443 without credentials, or with more arguments for curl.
     pub(crate) fn http(&self, path: &str, more: &[&str]) -> Result<String> {
         let url = format!("https://{}:6443{path}", self.address);
-        run("curl", &[&["-sk", "-o", "/dev/null", "-w", "%{http_code}", &url], more].concat())
+        run(
+            "curl",
+            &[
+                &["-sk", "-o", "/dev/null", "-w", "%{http_code}", &url],
+                more,
+            ]
+            .concat(),
+        )
     }
 }
 
@@ -308,6 +394,10 @@ fn bail_with(name: &str, status: ExitStatus, log: &str) -> Result<()> {
 fn binaries() -> String {
     std::env::var("DOUBLE_BIN_DIR").unwrap_or_else(|_| {
         let cached = "/var/cache/trueup-bed/bin";
-        if Path::new(cached).exists() { cached.to_owned() } else { "/opt/k8s".to_owned() }
+        if Path::new(cached).exists() {
+            cached.to_owned()
+        } else {
+            "/opt/k8s".to_owned()
+        }
     })
 }
