@@ -3,9 +3,9 @@
 //! Several releases are needed from one build, so the version is a trailer behind the launcher's bytes: an ELF file may
 //! carry anything after its last section.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, Permissions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -41,25 +41,32 @@ pub(crate) fn running() -> String {
     }
 }
 
-/// Writes a release file of `version` to `out`: this program's own bytes with a new trailer, mode 0755.
+/// Writes a release file of `version` to `out`: this program's own bytes, stripped where `strip` is at hand (every
+/// machine is sent the file), with a trailer, mode 0755.
 pub(crate) fn stamp(version: &str, out: &Path) -> Result<()> {
     if !version.starts_with('v') || version.len() > 64 || version.contains(char::is_whitespace) {
         bail!("a version looks like v1.36.3+k3s1, not {version:?}");
     }
-    let mut bytes = std::fs::read("/proc/self/exe").context("read the own program file")?;
-    if let Some(old) = stamped(Path::new("/proc/self/exe"))? {
-        bytes.truncate(bytes.len().saturating_sub(MARK.len() + old.len() + 1));
+    let own = std::fs::read_link("/proc/self/exe").context("find the own program file")?;
+    let stripped = std::process::Command::new("strip")
+        .arg("-o")
+        .args([out, &own])
+        .status()
+        .is_ok_and(|status| status.success());
+    if !stripped {
+        std::fs::copy(&own, out).with_context(|| format!("create {}", out.display()))?;
     }
-    bytes.extend_from_slice(format!("{MARK}{version}\n").as_bytes());
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o755)
-        .open(out)
-        .with_context(|| format!("create {}", out.display()))?;
-    std::io::Write::write_all(&mut file, &bytes)?;
-    Ok(())
+    if let Some(old) = stamped(out)? {
+        let file = std::fs::OpenOptions::new().write(true).open(out)?;
+        let trailer = u64::try_from(MARK.len() + old.len() + 1)?;
+        file.set_len(file.metadata()?.len().saturating_sub(trailer))?;
+    }
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(out)?
+        .write_all(format!("{MARK}{version}\n").as_bytes())?;
+    std::fs::set_permissions(out, Permissions::from_mode(0o755))
+        .with_context(|| format!("make {} executable", out.display()))
 }
 
 #[cfg(test)]

@@ -230,7 +230,7 @@ impl Machine {
             ])
             .args(["bash", "-c", &script])
             .env("NOTIFY_SOCKET", &socket)
-            .env("DOUBLE_BIN_DIR", binaries())
+            .env("DOUBLE_BIN_DIR", binaries()?)
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
@@ -361,7 +361,7 @@ impl Machine {
 
     /// Asks the machine's own API server.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let program = format!("{}/kubectl", binaries());
+        let program = format!("{}/kubectl", binaries()?);
         let config = format!("--kubeconfig={}", self.etc("k3s/k3s.yaml").display());
         self.inside(
             &[
@@ -391,13 +391,9 @@ fn bail_with(name: &str, status: ExitStatus, log: &str) -> Result<()> {
     bail!("{name} ended with {status} before READY: {last:?}")
 }
 
-fn binaries() -> String {
-    std::env::var("DOUBLE_BIN_DIR").unwrap_or_else(|_| {
-        let cached = "/var/cache/trueup-bed/bin";
-        if Path::new(cached).exists() {
-            cached.to_owned()
-        } else {
-            "/opt/k8s".to_owned()
-        }
-    })
+fn binaries() -> Result<String> {
+    Ok(trueup_bed::cache::Cache::locate()
+        .bin()?
+        .display()
+        .to_string())
 }

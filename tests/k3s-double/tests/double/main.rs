@@ -1,8 +1,9 @@
-//! The double under test: real control-plane parts on machines that are network and mount namespaces.
+//! The double under test, around real control-plane parts.
 //!
-//! Needs root, iproute2, util-linux, curl and the control-plane binaries (`DOUBLE_BIN_DIR`, by default
-//! /var/cache/trueup-bed/bin or /opt/k8s). The bed's machines, with systemd, are for the tests of trueup itself.
+//! Most of it on machines that are network and mount namespaces, which cost nothing; what is systemd's on the bed's.
+//! Needs root and what `tests/run` installs.
 
 mod machine;
 mod single_server;
+mod systemd;
 mod three_and_two;
