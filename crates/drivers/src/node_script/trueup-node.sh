@@ -566,10 +566,18 @@ perform() {
     remove) remove_file "$one" ;;
     sysctl) set_sysctl "$one" "$two" ;;
     reload) must systemctl daemon-reload ;;
-    systemctl) must systemctl --quiet --no-ask-password "$one" -- "$two" ;;
+    systemctl) systemctl_verb "$one" "$two" ;;
     record) record_run "$one" "$two" ;;
     *) fail 70 "unknown operation $verb" ;;
   esac
+}
+
+# A unit that does not start says why in its journal, not through systemctl.
+systemctl_verb() {
+  try systemctl --quiet --no-ask-password "$1" -- "$2" && return 0
+  printf 'systemctl %s %s failed:\n' "$1" "$2" >&2
+  journalctl --no-pager -q -o cat -n 4 -u "$2" 2>/dev/null | head -c 1500 >&2
+  exit 80
 }
 
 refuse_other_types() {
