@@ -2,5 +2,9 @@
 //! `trueup-model`. No driver knows another (k3s over NodeShell excepted), and none
 //! decides anything.
 
+pub mod age;
+pub mod etcd;
+pub mod kube;
 mod node_script;
 pub mod ssh;
+mod tls;

@@ -204,8 +204,6 @@ pub enum Action {
         /// Its UID.
         uid: String,
     },
-    /// Write an Application's settled commit into its inventory.
-    SettleApplication,
 }
 
 impl Action {
@@ -228,7 +226,6 @@ impl Action {
             Self::ApplyObject { create: true, .. } => "create",
             Self::ApplyObject { create: false, .. } => "change",
             Self::DeleteObject { .. } => "delete",
-            Self::SettleApplication => "settle",
         }
     }
 
@@ -282,7 +279,6 @@ impl Action {
             }
             Self::ApplyObject { changes, .. } | Self::AdoptObject { changes } => changes.join(", "),
             Self::DeleteObject { .. } => String::new(),
-            Self::SettleApplication => "commit in the inventory".to_owned(),
         }
     }
 }

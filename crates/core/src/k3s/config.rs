@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use trueup_model::document::{read_yaml_mapping, write_yaml};
+use trueup_model::document::{Resolver, parse, write_yaml};
 
 use crate::desired::DesiredMachine;
 use trueup_model::kinds::Role;
@@ -51,11 +51,13 @@ pub fn options(machine: &DesiredMachine, entry: &Entry) -> BTreeMap<String, Valu
 
 /// Text of `config.yaml`.
 pub fn text(options: &BTreeMap<String, Value>) -> String {
-    let value: Value = options.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    format!(
-        "# Written by trueup; changes are put back.\n{}",
-        write_yaml(&value)
-    )
+    let value: Value = options
+        .iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    // JSON is YAML too, should the writer ever refuse.
+    let body = write_yaml(&value).unwrap_or_else(|_| value.to_string());
+    format!("# Written by trueup; changes are put back.\n{body}")
 }
 
 /// How the machine entered, read from the configuration that it has; `None` if it
@@ -70,7 +72,13 @@ pub fn entry_of(text: &[u8]) -> Option<Entry> {
 
 /// A k3s configuration file as options; `None` if it is no mapping.
 pub fn read_options(text: &[u8]) -> Option<BTreeMap<String, Value>> {
-    read_yaml_mapping(text)
+    let text = std::str::from_utf8(text).ok()?;
+    let parsed = parse(&"config.yaml".into(), text, Resolver::GoYamlV3);
+    if !parsed.findings.is_empty() {
+        return None;
+    }
+    let document = parsed.documents.first()?;
+    serde_json::from_value(document.root.to_json()).ok()
 }
 
 /// URL by which others join through `machine`.
@@ -91,5 +99,8 @@ pub fn join_url(machine: &DesiredMachine) -> String {
 
 /// True for a machine of the control plane.
 pub fn is_server(machine: &DesiredMachine) -> bool {
-    machine.k3s.as_ref().is_some_and(|k3s| k3s.role == Role::Server)
+    machine
+        .k3s
+        .as_ref()
+        .is_some_and(|k3s| k3s.role == Role::Server)
 }

@@ -95,10 +95,17 @@ mod tests {
 
     #[test]
     fn a_later_file_wins_and_plus_appends() {
-        let declared = options(json!({"disable": ["traefik"], "write-kubeconfig-mode": "0600", "x": 1}));
+        let declared =
+            options(json!({"disable": ["traefik"], "write-kubeconfig-mode": "0600", "x": 1}));
         let dropins = vec![
-            ("/d/10.yaml".to_owned(), options(json!({"disable+": "servicelb"}))),
-            ("/d/20.yaml".to_owned(), options(json!({"write-kubeconfig-mode": "0644", "other": true}))),
+            (
+                "/d/10.yaml".to_owned(),
+                options(json!({"disable+": "servicelb"})),
+            ),
+            (
+                "/d/20.yaml".to_owned(),
+                options(json!({"write-kubeconfig-mode": "0644", "other": true})),
+            ),
         ];
         let found = overrides(&declared, &dropins);
         let names: Vec<(&str, &str)> = found
@@ -107,7 +114,10 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            [("disable", "/d/10.yaml"), ("write-kubeconfig-mode", "/d/20.yaml")]
+            [
+                ("disable", "/d/10.yaml"),
+                ("write-kubeconfig-mode", "/d/20.yaml")
+            ]
         );
     }
 

@@ -194,7 +194,9 @@ fn owner(text: &str) -> Result<OwnerRecord, ProbeError> {
 
 fn unbase64(text: &str) -> Option<String> {
     use base64::Engine as _;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()?;
     String::from_utf8(bytes).ok()
 }
 

@@ -26,6 +26,8 @@ pub fn probe_request(machine: &DesiredMachine, owned: &[String]) -> ProbeRequest
     for path in k3s::UNIT_PATHS {
         request.files.insert(path.to_owned(), true);
     }
-    request.free.extend(["/usr/local/bin", "/var/lib", "/etc"].map(str::to_owned));
+    request
+        .free
+        .extend(["/usr/local/bin", "/var/lib", "/etc"].map(str::to_owned));
     request
 }

@@ -14,8 +14,7 @@ mod write;
 pub use diagnostic::{Code, Diagnostic, Related, Severity, Sources, sort};
 pub use node::{Located, Node, Style, Value, pointer_token};
 pub use parse::{Document, FILE_BYTES_MAX, Parsed, parse, text_of};
-pub use scalar::Resolver;
-pub(crate) use scalar::timestamp;
+pub use scalar::{Resolver, integral, timestamp};
 pub use span::Span;
 pub use write::{WriteError, write_yaml};
 

@@ -161,23 +161,28 @@ fn finite(text: &str) -> Option<Value> {
 /// JSON does not tell `1.0` from `1`: Go writes integral floats below 1e21 without a point, and
 /// the next reader takes those that fit for integers.
 fn through_json(value: Value) -> Value {
-    /// 2^63, the first float past every `i64`.
-    const I64_END: f64 = 9_223_372_036_854_775_808.0;
     match value {
-        Value::Float(number) if number.fract() == 0.0 && (-I64_END..I64_END).contains(&number) => {
-            // Goes through the shortest decimal digits, as Go's encoder does.
-            number
-                .to_string()
-                .parse::<i64>()
-                .map_or(Value::Float(number), Value::Int)
-        }
+        Value::Float(number) => integral(number).map_or(Value::Float(number), Value::Int),
         other => other,
     }
 }
 
+/// The integer that a float is, where it is one that fits.
+#[must_use]
+pub fn integral(number: f64) -> Option<i64> {
+    /// 2^63, the first float past every `i64`.
+    const I64_END: f64 = 9_223_372_036_854_775_808.0;
+    if number.fract() != 0.0 || !(-I64_END..I64_END).contains(&number) {
+        return None;
+    }
+    // Goes through the shortest decimal digits, as Go's encoder does.
+    number.to_string().parse().ok()
+}
+
 /// The four layouts that go-yaml v3 accepts, in RFC 3339 with the shortest fraction (what Go's
 /// `MarshalText` writes, and what sops hashes).
-pub(crate) fn timestamp(text: &str) -> Option<String> {
+#[must_use]
+pub fn timestamp(text: &str) -> Option<String> {
     let mut rest = text;
     let year = number(&mut rest, 4, 4)?;
     literal(&mut rest, "-")?;

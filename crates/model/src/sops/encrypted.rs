@@ -6,8 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 const OPENING: &str = "ENC[AES256_GCM,";
 /// What sops writes; GCM defines others, no writer is known that uses them.
 const TAG_BYTES: usize = 16;
-/// sops writes 32 bytes, early versions 12.
-const IV_BYTES: std::ops::RangeInclusive<usize> = 12..=64;
+/// sops writes 32 bytes; 12 is what every other writer of GCM uses.
+const IV_BYTES: [usize; 2] = [32, 12];
 
 /// The type of a value before it was encrypted. It is not authenticated: whoever can edit the file
 /// can turn `str` into `int` unseen, so nothing may hinge on it but the form of the output.

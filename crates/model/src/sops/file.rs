@@ -97,7 +97,8 @@ impl SopsFile {
             return Err(findings);
         };
         match metadata::read(file, key, block) {
-            Ok(metadata) if findings.iter().all(|f| f.severity == Severity::Warning) => {
+            Ok(mut metadata) if findings.iter().all(|f| f.severity == Severity::Warning) => {
+                findings.append(&mut metadata.warnings);
                 let mut file = Self {
                     file: Arc::clone(file),
                     documents: parsed.documents,

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256, Sha512};
+use zeroize::Zeroizing;
 
 use crate::document::Value;
 
@@ -29,18 +30,13 @@ impl MacInput {
         }
     }
 
-    /// Adds a leaf that stands in clear text.
-    pub fn clear(&mut self, value: &Value) {
-        if !self.only_encrypted
+    /// Adds a leaf in its plain form; `encrypted` is what the file's rule says of its path.
+    pub fn leaf(&mut self, value: &Value, encrypted: bool) {
+        if (encrypted || !self.only_encrypted)
             && let Some(bytes) = plain_bytes(value)
         {
-            self.hash.update(bytes);
+            self.hash.update(&bytes);
         }
-    }
-
-    /// Adds the plain bytes of a leaf that was encrypted.
-    pub fn decrypted(&mut self, bytes: &[u8]) {
-        self.hash.update(bytes);
     }
 
     /// The code: 128 upper-case hexadecimal digits.
@@ -57,10 +53,10 @@ impl MacInput {
     }
 }
 
-/// The bytes that sops hashes for a clear value: Go's shortest form without exponent for floats,
+/// The bytes that sops hashes for a value: Go's shortest form without exponent for floats,
 /// Python's words for booleans.
-fn plain_bytes(value: &Value) -> Option<Vec<u8>> {
-    Some(match value {
+fn plain_bytes(value: &Value) -> Option<Zeroizing<Vec<u8>>> {
+    Some(Zeroizing::new(match value {
         Value::Bool(true) => b"True".to_vec(),
         Value::Bool(false) => b"False".to_vec(),
         Value::Int(number) => number.to_string().into_bytes(),
@@ -68,7 +64,7 @@ fn plain_bytes(value: &Value) -> Option<Vec<u8>> {
         Value::Float(number) => go_float(*number).into_bytes(),
         Value::Timestamp(text) | Value::String(text) => text.clone().into_bytes(),
         Value::Null | Value::Sequence(_) | Value::Mapping(_) => return None,
-    })
+    }))
 }
 
 fn go_float(number: f64) -> String {

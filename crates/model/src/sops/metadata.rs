@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::selector::Selector;
-use crate::document::{Diagnostic, Node, Span, codes, timestamp};
+use crate::document::{Diagnostic, Node, Severity, Span, codes, timestamp};
 
 /// What kind of key a recipient is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub struct Metadata {
     pub mac_only_encrypted: bool,
     /// Where the block stands.
     pub span: Span,
+    /// Findings that do not keep it from being used.
+    pub(super) warnings: Vec<Diagnostic>,
 }
 
 /// Reads the block under `key`, or says everything that is wrong with it.
@@ -125,21 +127,21 @@ pub(super) fn read(file: &Arc<str>, key: &Node, block: &Node) -> Result<Metadata
     let selector = selector(file, block, &mut findings);
     match (selector, last_modified) {
         (Some(selector), Some(last_modified)) => {
-            let metadata = Metadata {
+            if findings
+                .iter()
+                .any(|finding| finding.severity == Severity::Error)
+            {
+                return Err(findings);
+            }
+            Ok(Metadata {
                 recipients,
                 selector,
                 mac,
                 last_modified,
                 mac_only_encrypted,
                 span: key.span,
-            };
-            if findings
-                .iter()
-                .all(|f| f.code == codes::SOPS_MAC_ONLY_ENCRYPTED)
-            {
-                return Ok(metadata);
-            }
-            Err(findings)
+                warnings: findings,
+            })
         }
         _ => Err(findings),
     }

@@ -1,0 +1,157 @@
+//! The gates: each is a pure question about one step on fresh facts, in a file of
+//! its own: may it start now? To add one (say, "drain before restart"): write its
+//! file, and name it in `judge`.
+
+mod agents;
+mod backoff;
+mod budget;
+mod busy;
+mod grant;
+mod order;
+mod pause;
+mod power;
+mod quorum;
+mod space;
+
+use serde::Serialize;
+use trueup_model::step::{Action, Step, Target};
+
+use crate::desired::DesiredUnit;
+use crate::observed::SeenUnit;
+use crate::plan::{Context, Held, Round};
+
+/// Why a step may not start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// The gate that holds it.
+    pub gate: &'static str,
+    /// Will waiting help, or must somebody act?
+    pub verdict: Refusal,
+    /// Why, with the observed values.
+    pub reason: String,
+    /// The one next command, where somebody must act.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Will waiting help?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Refusal {
+    /// It may start later by itself.
+    Wait,
+    /// Somebody must act.
+    Refuse,
+}
+
+impl Hold {
+    fn wait(gate: &'static str, reason: impl Into<String>) -> Self {
+        Self {
+            gate,
+            verdict: Refusal::Wait,
+            reason: reason.into(),
+            next: None,
+        }
+    }
+
+    fn refuse(gate: &'static str, reason: impl Into<String>, next: impl Into<String>) -> Self {
+        Self {
+            gate,
+            verdict: Refusal::Refuse,
+            reason: reason.into(),
+            next: Some(next.into()),
+        }
+    }
+}
+
+/// What a gate may look at.
+struct Case<'a> {
+    step: &'a Step,
+    /// Steps of this round that were let through already.
+    ready: &'a [Step],
+    /// Every step that was proposed in this round.
+    proposed: &'a [Step],
+    desired: &'a DesiredUnit,
+    seen: &'a SeenUnit,
+    context: &'a Context,
+}
+
+type Gate = fn(&Case<'_>) -> Option<Hold>;
+
+/// In the order in which a person would want to hear of them.
+const GATES: [Gate; 10] = [
+    pause::judge,
+    power::judge,
+    grant::judge,
+    budget::judge,
+    backoff::judge,
+    busy::judge,
+    space::judge,
+    order::judge,
+    quorum::judge,
+    agents::judge,
+];
+
+/// Judge every step of a draft.
+pub(crate) fn judge(
+    draft: crate::plan::Draft,
+    desired: &DesiredUnit,
+    seen: &SeenUnit,
+    context: &Context,
+) -> Round {
+    let mut round = Round {
+        waits: draft.waits,
+        ..Round::default()
+    };
+    round.waits.sort();
+    let proposed = draft.steps;
+    for step in &proposed {
+        let case = Case {
+            step,
+            ready: &round.ready,
+            proposed: &proposed,
+            desired,
+            seen,
+            context,
+        };
+        let hold = GATES
+            .iter()
+            .find_map(|gate| gate(&case))
+            .or_else(|| behind(step, &round.held));
+        match hold {
+            None => round.ready.push(step.clone()),
+            Some(hold) => round.held.push(Held {
+                step: step.clone(),
+                hold,
+            }),
+        }
+    }
+    round
+}
+
+/// A step that stands on a held one of the same target waits with it: everything on
+/// a machine stands on its claim, and starting k3s on its binary.
+fn behind(step: &Step, held: &[Held]) -> Option<Hold> {
+    held.iter()
+        .filter(|other| other.step.target == step.target || stands_on_cluster(step, &other.step))
+        .find(|other| match &other.step.action {
+            Action::ClaimMachine | Action::ClaimCluster => true,
+            Action::InstallK3s { .. } => matches!(step.action, Action::StartK3s { .. }),
+            _ => false,
+        })
+        .map(|other| Hold {
+            reason: format!(
+                "it stands on \"{} {}\": {}",
+                other.step.action.verb(),
+                other.step.action.subject(),
+                other.hold.reason
+            ),
+            ..other.hold.clone()
+        })
+}
+
+fn stands_on_cluster(step: &Step, other: &Step) -> bool {
+    matches!(other.action, Action::ClaimCluster)
+        && matches!(step.target, Target::Node(_) | Target::Object(..))
+}

@@ -1,0 +1,17 @@
+//! Opens what sops encrypted for age recipients. The structure of such files is
+//! [`trueup_model::sops`]'s; here are the keys.
+//!
+//! The MAC is verified always and there is no switch for it. Nothing decrypted is in any error,
+//! `Debug` or `Display`. Absent from here: plugins (programs named by a file from Git), passphrase
+//! prompts, writing.
+
+mod error;
+mod identities;
+mod open;
+
+pub use error::{IdentityError, SopsError, ValueFault};
+pub use identities::Identities;
+pub use open::{Decrypted, decrypt};
+
+#[cfg(test)]
+mod tests;
