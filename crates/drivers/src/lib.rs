@@ -7,4 +7,5 @@ pub mod etcd;
 pub mod kube;
 mod node_script;
 pub mod ssh;
+pub mod store;
 mod tls;

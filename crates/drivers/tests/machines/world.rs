@@ -39,9 +39,9 @@ pub(crate) fn shell(bed: &Bed, machine: &str, user: &str) -> SshShell {
 }
 
 /// A job of the test's own: `name` and attempt make its id.
-pub(crate) fn job(name: &str, attempt: u32, operations: Vec<Operation>) -> JobSpec {
+pub(crate) fn job(name: &str, attempt: u64, operations: Vec<Operation>) -> JobSpec {
     JobSpec {
-        id: JobId::new(&Digest::of(name.as_bytes()), attempt),
+        id: JobId::new(&Digest::of(name.as_bytes()), 1, attempt),
         claim: Claim {
             holder: "tester".to_owned(),
             epoch: 1,
