@@ -8,5 +8,4 @@ pub mod k3s;
 pub mod kube;
 mod node_script;
 pub mod ssh;
-pub mod store;
 mod tls;
