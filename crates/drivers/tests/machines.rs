@@ -11,5 +11,7 @@
 mod connection;
 #[path = "machines/files.rs"]
 mod files;
+#[path = "machines/jobs.rs"]
+mod jobs;
 #[path = "machines/world.rs"]
 mod world;

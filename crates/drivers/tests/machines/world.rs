@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{SecretSlice, SecretString};
 use trueup_bed::{Bed, BedSpec};
 use trueup_drivers::ssh::{AllowList, Hop, Identity, SshSettings, SshShell};
@@ -113,4 +115,19 @@ pub(crate) async fn look(shell: &dyn NodeShell, paths: &[&str]) -> ProbeReply {
 pub(crate) fn value(reply: &ProbeReply, key: &str) -> Option<String> {
     let line = reply.lines.iter().find(|(have, _)| have == key)?;
     Some(String::from_utf8_lossy(&line.1).into_owned())
+}
+
+/// What is told of one file.
+pub(crate) async fn told(shell: &dyn NodeShell, path: &str) -> String {
+    value(&look(shell, &[path]).await, &format!("file {path}")).unwrap()
+}
+
+/// Paths in the ownership record.
+pub(crate) fn owned(reply: &ProbeReply) -> Vec<String> {
+    let record = value(reply, "owner").unwrap();
+    record
+        .lines()
+        .filter_map(|line| line.strip_prefix("file\t")?.split('\t').next())
+        .map(|path| String::from_utf8(STANDARD.decode(path).unwrap()).unwrap())
+        .collect()
 }
