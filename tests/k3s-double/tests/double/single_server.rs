@@ -52,7 +52,6 @@ fn files(server: &Machine) -> Result<()> {
         ensure!(found == expected, "{path} has mode {found:o}");
     }
     ensure!(mode(&server.etc("k3s/k3s.yaml"))? == 0o600);
-    ensure!(mode(&server.etc("node/password"))? == 0o600);
     let token = fs::read_to_string(server.data("server/token"))?;
     ensure!(
         token.starts_with("K10") && token.ends_with("::server:canary\n"),
@@ -130,6 +129,7 @@ fn node(server: &Machine) -> Result<()> {
             .kubectl(&["wait", "--for=condition=Ready", "node/m1", "--timeout=1s"])
             .map(Some)
     })?;
+    ensure!(mode(&server.etc("node/password"))? == 0o600);
     let node = server.kubectl(&["get", "node", "m1", "-o", "yaml"])?;
     for text in [
         "team: a",
@@ -202,6 +202,16 @@ fn restarts(server: &mut Machine) -> Result<()> {
     server.wait_ready()?;
     server.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
     server.stop()?;
+
+    server.configure("cluster-init: true\ntoken: canary\nnode-label: [kubernetes.io/role=x]\n")?;
+    server.start("server")?;
+    server.wait_ready()?;
+    ensure!(server.wait_end()?.code() == Some(0), "a forbidden label");
+    ensure!(
+        server
+            .log()?
+            .contains("failed to validate kubelet flags: unknown 'kubernetes.io'")
+    );
 
     server.configure("cluster-init: true\ntoken: other\n")?;
     server.start("server")?;
