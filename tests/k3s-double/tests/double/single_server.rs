@@ -29,6 +29,28 @@ fn single_server() -> Result<()> {
     restarts(&mut server)
 }
 
+/// A server that was told of no cluster: nobody can join it until a start with cluster-init.
+#[test]
+fn lone_server() -> Result<()> {
+    let network = Network::new(3)?;
+    let mut server = network.machine(1)?;
+    for (config, members) in [
+        ("token: canary\n", "400"),
+        ("token: canary\ndisable-agent: true\n", "400"),
+        ("token: canary\ncluster-init: true\n", "200"),
+        ("token: canary\n", "200"),
+    ] {
+        server.configure(config)?;
+        server.start("server")?;
+        server.wait_ready()?;
+        let status = server.http("/db/info", &["-u", "server:canary"])?;
+        ensure!(status == members, "{config}: {status}, not {members}");
+        server.stop()?;
+    }
+    ensure!(server.data("server/db/state.db.migrated").exists());
+    Ok(())
+}
+
 fn mode(path: &Path) -> Result<u32> {
     Ok(fs::metadata(path)
         .with_context(|| path.display().to_string())?
@@ -105,7 +127,7 @@ fn ports_and_credentials(server: &Machine) -> Result<()> {
             "401",
         ),
         ("/api/v1/nodes", &foreign, "401"),
-        ("/v1-k3s/config", &[], "401"),
+        ("/v1-k3s/config", &[], "403"),
         ("/v1-k3s/config", &["-u", "node:wrong"], "401"),
         ("/v1-k3s/config", &["-u", "node:canary"], "200"),
         ("/v1-k3s/server-bootstrap", &["-u", "node:canary"], "403"),
