@@ -137,8 +137,8 @@ impl Search<'_> {
     /// `podSelector: {}`; only where the field is granular does anybody own parts of
     /// it, and those are theirs. Without managed fields it counts as drift.
     fn filled_by_others(&self, wanted: &Value, live: &Value) -> bool {
-        let both_maps = wanted.as_object().is_some_and(serde_json::Map::is_empty)
-            && live.is_object();
+        let both_maps =
+            wanted.as_object().is_some_and(serde_json::Map::is_empty) && live.is_object();
         let both_lists = wanted.as_array().is_some_and(Vec::is_empty) && live.is_array();
         (both_maps || both_lists)
             && self.managed.iter().any(|fields| {

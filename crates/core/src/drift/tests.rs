@@ -89,7 +89,11 @@ fn what_we_own_is_compared_and_nothing_else() {
             edited(|live| live["spec"]["replicas"] = json!(5)),
             &["spec.replicas: 5 (applied: 2)"],
         ),
-        ("the same number", edited(|live| live["spec"]["replicas"] = json!(2.0)), &[]),
+        (
+            "the same number",
+            edited(|live| live["spec"]["replicas"] = json!(2.0)),
+            &[],
+        ),
         (
             "a field that is gone",
             edited(|live| {
@@ -114,8 +118,14 @@ fn what_we_own_is_compared_and_nothing_else() {
         ),
         (
             "a list that is one value",
-            edited(|live| pod(live, &|pod| pod["containers"][0]["args"] = json!(["-q", "-v"]))),
-            &["spec.template.spec.containers[name=app].args: [\"-q\",\"-v\"] (applied: [\"-v\",\"-q\"])"],
+            edited(|live| {
+                pod(live, &|pod| {
+                    pod["containers"][0]["args"] = json!(["-q", "-v"])
+                })
+            }),
+            &[
+                "spec.template.spec.containers[name=app].args: [\"-q\",\"-v\"] (applied: [\"-v\",\"-q\"])",
+            ],
         ),
         (
             "a whole item",
@@ -142,13 +152,19 @@ fn what_we_own_is_compared_and_nothing_else() {
         ),
         (
             "an empty map that was filled",
-            edited(|live| pod(live, &|pod| pod["securityContext"] = json!({"runAsUser": 1}))),
+            edited(|live| {
+                pod(live, &|pod| {
+                    pod["securityContext"] = json!({"runAsUser": 1})
+                })
+            }),
             &["spec.template.spec.securityContext: {\"runAsUser\":1} (applied: {})"],
         ),
         (
             "an empty map in which another manager owns an item",
             edited(|live| {
-                pod(live, &|pod| pod["securityContext"] = json!({"runAsUser": 1}));
+                pod(live, &|pod| {
+                    pod["securityContext"] = json!({"runAsUser": 1})
+                });
                 live["metadata"]["managedFields"][0]["fieldsV1"] = json!({"f:spec": {"f:template":
                     {"f:spec": {"f:securityContext": {"f:runAsUser": {}}}}}});
             }),
@@ -183,7 +199,9 @@ fn shuffled(value: &Value, fields: Option<&Value>, seed: &mut u64) -> Value {
         }
         Value::Array(items) => {
             let keyed = fields.and_then(Value::as_object).is_some_and(|fields| {
-                fields.keys().any(|key| key.starts_with("k:") || key.starts_with("v:"))
+                fields
+                    .keys()
+                    .any(|key| key.starts_with("k:") || key.starts_with("v:"))
             });
             let mut items = items.clone();
             if keyed {
@@ -264,7 +282,10 @@ fn what_came_from_an_encrypted_source_is_hidden_whole() {
     let mut live = object;
     live["spec"]["key"] = json!("other canary");
     let drift = baseline.drift(&live, masking(true));
-    assert_eq!(drift[0].to_string(), "spec.key: <secret> (applied: <secret>)");
+    assert_eq!(
+        drift[0].to_string(),
+        "spec.key: <secret> (applied: <secret>)"
+    );
 }
 
 #[test]
@@ -279,10 +300,17 @@ fn intents_are_compared() {
     assert!(old.same_intent(&base(&answer)));
 
     let mut answer = deployment();
-    let fields = answer.pointer_mut("/metadata/managedFields/1/fieldsV1/f:spec").unwrap();
+    let fields = answer
+        .pointer_mut("/metadata/managedFields/1/fieldsV1/f:spec")
+        .unwrap();
     fields.as_object_mut().unwrap().remove("f:replicas");
-    let containers = fields.pointer_mut("/f:template/f:spec/f:containers").unwrap();
-    containers.as_object_mut().unwrap().remove("k:{\"name\":\"log\"}");
+    let containers = fields
+        .pointer_mut("/f:template/f:spec/f:containers")
+        .unwrap();
+    containers
+        .as_object_mut()
+        .unwrap()
+        .remove("k:{\"name\":\"log\"}");
     assert_eq!(
         old.given_up(&base(&answer)),
         ["spec.replicas", "spec.template.spec.containers[name=log]"]
@@ -292,7 +320,11 @@ fn intents_are_compared() {
 
 #[test]
 fn an_answer_that_is_not_ours_owns_nothing() {
-    for answer in [json!({}), json!({"metadata": {"managedFields": "x"}}), json!(null)] {
+    for answer in [
+        json!({}),
+        json!({"metadata": {"managedFields": "x"}}),
+        json!(null),
+    ] {
         assert!(base(&answer).is_empty());
     }
     let other = Baseline::from_answer(&deployment(), "somebody", masking(false));

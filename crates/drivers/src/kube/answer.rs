@@ -11,6 +11,9 @@ use super::wire::{Fault, Reply};
 /// Longest message that is passed on, in characters.
 const MESSAGE_CHARS_MAX: usize = 600;
 
+/// How a refusal by the schema begins, whatever its code.
+const NOT_TYPED: &str = "failed to create typed patch object";
+
 /// `Status` of meta/v1, as far as it is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -50,7 +53,11 @@ pub(crate) enum Quote {
 impl Quote {
     /// For an object of this kind.
     pub(crate) fn of_kind(kind: &str) -> Self {
-        if kind == "Secret" { Self::No } else { Self::Yes }
+        if kind == "Secret" {
+            Self::No
+        } else {
+            Self::Yes
+        }
     }
 }
 
@@ -78,19 +85,29 @@ impl Status {
                     .map(|cause| cause.field.as_str())
                     .filter(|field| !field.is_empty())
                     .collect();
-                let what = if self.reason.is_empty() { "an error" } else { &self.reason };
+                let what = if self.reason.is_empty() {
+                    "an error"
+                } else {
+                    &self.reason
+                };
                 if fields.is_empty() {
                     format!("{} {what} (the text could quote the Secret)", self.code)
                 } else {
                     let fields = capped(&fields.join(", "));
-                    format!("{} {what}: {fields} (the text could quote the Secret)", self.code)
+                    format!(
+                        "{} {what}: {fields} (the text could quote the Secret)",
+                        self.code
+                    )
                 }
             }
         }
     }
 
     fn has_cause(&self, reason: &str) -> bool {
-        self.details.causes.iter().any(|cause| cause.reason == reason)
+        self.details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == reason)
     }
 
     /// Managers that own fields which the apply wanted.
@@ -123,6 +140,9 @@ impl Status {
             403 if self.has_cause("NamespaceTerminating") => ApplyRefusal::Later(text),
             401 | 403 => ApplyRefusal::Forbidden(text),
             400 | 405 | 406 | 413 | 415 | 422 => ApplyRefusal::Invalid(text),
+            // Server-side apply answers so to an unknown field or a wrong type (seen
+            // with 1.36); it is no fault of the server.
+            500 if self.message.starts_with(NOT_TYPED) => ApplyRefusal::Invalid(text),
             _ => ApplyRefusal::Later(format!("{} {text}", self.code)),
         }
     }
@@ -236,10 +256,19 @@ mod tests {
             (422, plain.clone(), ApplyRefusal::Invalid("m".to_owned())),
             (429, plain.clone(), ApplyRefusal::Later("429 m".to_owned())),
             (500, plain.clone(), ApplyRefusal::Later("500 m".to_owned())),
+            (
+                500,
+                json!({"message": "failed to create typed patch object (a/b): .x"}),
+                ApplyRefusal::Invalid("failed to create typed patch object (a/b): .x".to_owned()),
+            ),
             (503, plain, ApplyRefusal::Later("503 m".to_owned())),
         ];
         for (code, body, wanted) in table {
-            assert_eq!(status(code, body.clone()).refusal(Quote::Yes), wanted, "{code} {body}");
+            assert_eq!(
+                status(code, body.clone()).refusal(Quote::Yes),
+                wanted,
+                "{code} {body}"
+            );
         }
     }
 
