@@ -230,7 +230,7 @@ impl<'a> Check<'a> {
                 .any(|e| matches!(e.kind(), Fault::Type { kind } if types(kind) == ["null"]))
         };
         let forms: Vec<_> = context.iter().filter(|branch| !is_null(branch)).collect();
-        if let [only] = forms.as_slice() {
+        if let ([only], true) = (forms.as_slice(), context.len() > 1) {
             return self.all(only);
         }
         let tag = |branch: &Vec<ValidationError<'static>>| {

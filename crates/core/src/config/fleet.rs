@@ -98,7 +98,7 @@ pub(super) fn choose<'a>(
             // Broken documents say more than "there is none".
             for surveyed in survey.files.values() {
                 findings.extend(surveyed.strange.iter().cloned());
-                if surveyed.text.contains("trueup.dev") {
+                if surveyed.concerns_us() {
                     findings.extend(surveyed.syntax.iter().cloned());
                 }
             }

@@ -46,6 +46,12 @@ impl Kind {
         }
     }
 
+    /// Its file in `schema/`.
+    #[must_use]
+    pub fn schema_file(self) -> String {
+        format!("{}.schema.json", self.name().to_lowercase())
+    }
+
     /// The kind of this name, upper and lower case as written.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
@@ -103,7 +109,7 @@ fn document_schema(kind: Kind, about: &str, mut spec: Value) -> Value {
     let mut name = name.as_object().cloned().unwrap_or_default();
     name.insert(
         "description".into(),
-        json!("Its name, unique per kind in the Fleet."),
+        json!("Its name, unique per kind in the Fleet: lower-case letters, digits and `-`."),
     );
     let words = |about: &str| json!({ "type": "object", "description": about, "additionalProperties": { "type": "string" } });
     json!({
@@ -145,13 +151,35 @@ mod tests {
         }
     }
 
+    /// `UPDATE_SCHEMA=1 cargo test -p trueup-core schema` writes the files anew.
+    #[test]
+    fn the_schema_files_are_those_of_the_types() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schema");
+        for kind in Kind::ALL {
+            let path = folder.join(kind.schema_file());
+            let now = serde_json::to_string_pretty(&kind.schema()).unwrap() + "\n";
+            if std::env::var_os("UPDATE_SCHEMA").is_some() {
+                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::write(&path, &now).unwrap();
+            }
+            let file = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                file == now,
+                "{} differs: run with UPDATE_SCHEMA=1",
+                path.display()
+            );
+        }
+    }
+
     /// Every field of every object has a description: editors show it.
     #[test]
     fn every_field_is_described() {
         fn walk(path: &str, schema: &serde_json::Value, silent: &mut Vec<String>) {
             if let Some(fields) = schema.get("properties").and_then(|p| p.as_object()) {
                 for (name, field) in fields {
-                    let described = field.get("description").is_some();
+                    // The one field of an enum's form is described by the form.
+                    let form = fields.len() == 1 && schema.get("description").is_some();
+                    let described = field.get("description").is_some() || form;
                     if !described && field.get("$ref").is_none() {
                         silent.push(format!("{path}.{name}"));
                     }

@@ -83,6 +83,29 @@ impl Manifest {
     }
 }
 
+type Identity = (String, String, String, String);
+
+impl Manifest {
+    /// What makes two manifests the same object: group, kind, namespace, name.
+    fn identity(&self, default_namespace: Option<&str>) -> Identity {
+        let group = self
+            .api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group);
+        let namespace = self
+            .namespace
+            .as_deref()
+            .or(default_namespace)
+            .unwrap_or_default();
+        (
+            group.to_owned(),
+            self.kind.clone(),
+            namespace.to_owned(),
+            self.name.clone(),
+        )
+    }
+}
+
 impl Application {
     pub(super) const fn of(entry: Entry<kinds::Application>) -> Self {
         Self {
@@ -124,6 +147,12 @@ pub(super) fn resolve(
     for (path, surveyed) in survey.files.iter().filter(|(path, _)| scope.owns(path)) {
         if !reached.contains(path.as_str()) && !survey.is_part_of_chart(path) {
             findings.extend(surveyed.manifest.iter().cloned());
+            // Nobody needs the file; should somebody have meant it to be read, this tells.
+            let unread = surveyed.syntax.iter().filter(|_| !surveyed.concerns_us());
+            findings.extend(unread.map(|f| Diagnostic {
+                severity: Severity::Warning,
+                ..f.clone()
+            }));
         }
     }
 }
@@ -349,8 +378,6 @@ impl Shape<'_> {
     }
 }
 
-type Identity = (String, String, String, String);
-
 /// One object in two manifests of one cluster, be it in two Applications.
 fn duplicates(config: &mut Config, findings: &mut Vec<Diagnostic>) {
     let mut seen: BTreeMap<(ClusterName, Identity), (Arc<str>, Span)> = BTreeMap::new();
@@ -358,36 +385,27 @@ fn duplicates(config: &mut Config, findings: &mut Vec<Diagnostic>) {
         let cluster = application.entry.spec.cluster.clone();
         let default = application.entry.spec.namespace.clone();
         let mut twice = Vec::new();
-        for manifest in &application.manifests {
-            let group = manifest
-                .api_version
-                .split_once('/')
-                .map_or("", |(group, _)| group);
-            let namespace = manifest.namespace.clone().or_else(|| default.clone());
-            let identity = (
-                group.to_owned(),
-                manifest.kind.clone(),
-                namespace.unwrap_or_default(),
-                manifest.name.clone(),
-            );
-            let pointer = format!("{}/metadata/name", manifest.pointer);
-            let span = manifest.document.root.nearest(&pointer).node.span;
-            let here = (Arc::clone(&manifest.document.file), span);
-            let first = seen
-                .entry((cluster.clone(), identity))
-                .or_insert_with(|| here.clone());
-            if *first != here {
-                let message = format!(
-                    "{} {} is in another manifest already",
-                    manifest.kind, manifest.name
-                );
-                let finding = Diagnostic::error(codes::MANIFEST_DUPLICATE, &here.0, message)
-                    .at(span)
-                    .label("again here")
-                    .related(&first.0, first.1, "first here");
-                twice.push(finding);
-            }
-        }
+        let manifests = std::mem::take(&mut application.manifests);
+        application.manifests = manifests
+            .into_iter()
+            .filter(|manifest| {
+                let identity = manifest.identity(default.as_deref());
+                let pointer = format!("{}/metadata/name", manifest.pointer);
+                let span = manifest.document.root.nearest(&pointer).node.span;
+                let here = (Arc::clone(&manifest.document.file), span);
+                let first = seen
+                    .entry((cluster.clone(), identity))
+                    .or_insert_with(|| here.clone());
+                if *first != here {
+                    let (kind, name) = (&manifest.kind, &manifest.name);
+                    let message = format!("{kind} {name} is in another manifest already");
+                    let finding = Diagnostic::error(codes::MANIFEST_DUPLICATE, &here.0, message);
+                    let finding = finding.at(span).label("again here");
+                    twice.push(finding.related(&first.0, first.1, "first here"));
+                }
+                *first == here
+            })
+            .collect();
         for finding in twice {
             application.fail(&finding);
             findings.push(finding);

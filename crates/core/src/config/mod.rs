@@ -153,3 +153,6 @@ fn build(
     manifests::resolve(survey, &scope, &mut config, findings);
     (!broken).then_some(config)
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,13 @@ pub(super) struct Surveyed {
     pub file: Arc<str>,
 }
 
+impl Surveyed {
+    /// Whether a document of ours is, or may have been meant to be, in the file.
+    pub(super) fn concerns_us(&self) -> bool {
+        !self.claimed.is_empty() || self.text.contains(API_VERSION)
+    }
+}
+
 /// All files of a tree.
 pub(super) struct Survey {
     pub files: BTreeMap<String, Surveyed>,
@@ -139,8 +146,7 @@ impl Survey {
         findings.extend(entries.map(|(_, finding)| finding.clone()));
         for (_, surveyed) in self.files.iter().filter(|(path, _)| scope.owns(path)) {
             findings.extend(surveyed.strange.iter().cloned());
-            let concerns_us = !surveyed.claimed.is_empty() || surveyed.text.contains(GROUP);
-            if concerns_us {
+            if surveyed.concerns_us() {
                 findings.extend(surveyed.syntax.iter().cloned());
             }
         }
@@ -176,7 +182,7 @@ impl Survey {
                 };
                 self.paths.binary_search(&marked).is_ok()
             };
-            if MARKS.iter().any(|mark| here(mark)) {
+            if MARKS.iter().any(here) {
                 return true;
             }
             if folder.is_empty() {
@@ -205,11 +211,14 @@ fn classify(file: &Arc<str>, text: &Arc<str>) -> Surveyed {
     let encrypted = documents
         .iter()
         .any(|document| holds_sops_block(&document.root));
+    let mut claimed_spans = Vec::new();
     for document in documents {
         let index = document.index;
+        let span = document.root.span;
         match standing(&document) {
             Standing::Ours(kind) => {
                 surveyed.claimed.push(index);
+                claimed_spans.push(span);
                 match document.root.entry("sops") {
                     Some((key, _)) => surveyed.strange.push(encrypted_kind(file, kind, key)),
                     None => surveyed.ours.push((kind, Arc::new(document))),
@@ -225,6 +234,14 @@ fn classify(file: &Arc<str>, text: &Arc<str>) -> Surveyed {
             Standing::Foreign => {}
         }
     }
+    // What is wrong inside a manifest is said when it is read as one.
+    surveyed.syntax.retain(|finding| {
+        let start = finding.span.map_or(0, |span| span.start);
+        finding.code == codes::YAML_SYNTAX
+            || claimed_spans
+                .iter()
+                .any(|span| (span.start..=span.end).contains(&start))
+    });
     if encrypted && surveyed.claimed.is_empty() {
         surveyed.syntax.clear();
         surveyed.sops = Some(SopsFile::read(file, text).map(Arc::new));

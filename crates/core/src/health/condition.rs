@@ -36,6 +36,7 @@ pub(super) struct Conditions<'a>(Vec<Condition<'a>>);
 
 impl<'a> Conditions<'a> {
     pub(super) fn of(object: &'a Value) -> Self {
+<<<<<<< HEAD
         let list = object
             .pointer("/status/conditions")
             .and_then(Value::as_array);
@@ -46,6 +47,11 @@ impl<'a> Conditions<'a> {
                     .and_then(Value::as_str)
                     .unwrap_or_default()
             };
+=======
+        let list = object.pointer("/status/conditions").and_then(Value::as_array);
+        let conditions = list.into_iter().flatten().map(|condition| {
+            let text = |key: &str| condition.get(key).and_then(Value::as_str).unwrap_or_default();
+>>>>>>> main
             Condition {
                 kind: text("type"),
                 state: match text("status") {
@@ -61,10 +67,14 @@ impl<'a> Conditions<'a> {
     }
 
     pub(super) fn get(&self, kind: &str) -> Option<Condition<'a>> {
+<<<<<<< HEAD
         self.0
             .iter()
             .find(|condition| condition.kind == kind)
             .copied()
+=======
+        self.0.iter().find(|condition| condition.kind == kind).copied()
+>>>>>>> main
     }
 
     pub(super) fn with(&self, kind: &str, state: State) -> Option<Condition<'a>> {
