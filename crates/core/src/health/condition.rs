@@ -36,7 +36,6 @@ pub(super) struct Conditions<'a>(Vec<Condition<'a>>);
 
 impl<'a> Conditions<'a> {
     pub(super) fn of(object: &'a Value) -> Self {
-<<<<<<< HEAD
         let list = object
             .pointer("/status/conditions")
             .and_then(Value::as_array);
@@ -47,11 +46,6 @@ impl<'a> Conditions<'a> {
                     .and_then(Value::as_str)
                     .unwrap_or_default()
             };
-=======
-        let list = object.pointer("/status/conditions").and_then(Value::as_array);
-        let conditions = list.into_iter().flatten().map(|condition| {
-            let text = |key: &str| condition.get(key).and_then(Value::as_str).unwrap_or_default();
->>>>>>> main
             Condition {
                 kind: text("type"),
                 state: match text("status") {
@@ -67,14 +61,10 @@ impl<'a> Conditions<'a> {
     }
 
     pub(super) fn get(&self, kind: &str) -> Option<Condition<'a>> {
-<<<<<<< HEAD
         self.0
             .iter()
             .find(|condition| condition.kind == kind)
             .copied()
-=======
-        self.0.iter().find(|condition| condition.kind == kind).copied()
->>>>>>> main
     }
 
     pub(super) fn with(&self, kind: &str, state: State) -> Option<Condition<'a>> {

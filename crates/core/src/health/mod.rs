@@ -41,14 +41,10 @@ impl fmt::Display for Health {
 
 /// The health of a live object.
 pub fn of(object: &Value) -> Health {
-<<<<<<< HEAD
     if object
         .pointer("/metadata/deletionTimestamp")
         .is_some_and(|time| !time.is_null())
     {
-=======
-    if object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null()) {
->>>>>>> main
         return Health::Terminating;
     }
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -59,13 +55,9 @@ pub fn of(object: &Value) -> Health {
     if let Some(waits) = unobserved(object) {
         return waits;
     }
-<<<<<<< HEAD
     let group = text("apiVersion")
         .split_once('/')
         .map_or("", |(group, _)| group);
-=======
-    let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
->>>>>>> main
     match (group, text("kind")) {
         ("apps", "Deployment") => workload::deployment(object),
         ("apps", "StatefulSet") => workload::stateful_set(object),
@@ -112,14 +104,10 @@ fn generic(object: &Value) -> Health {
 
 /// A number of a status, or what stands for a missing one.
 fn number(object: &Value, pointer: &str, missing: i64) -> i64 {
-<<<<<<< HEAD
     object
         .pointer(pointer)
         .and_then(Value::as_i64)
         .unwrap_or(missing)
-=======
-    object.pointer(pointer).and_then(Value::as_i64).unwrap_or(missing)
->>>>>>> main
 }
 
 #[cfg(test)]

@@ -60,7 +60,6 @@ fn deployments() {
                 condition("Progressing", "False", "ProgressDeadlineExceeded"),
                 Word::Failed,
             ),
-<<<<<<< HEAD
             (
                 spec(),
                 condition("Available", "False", "Min"),
@@ -71,10 +70,6 @@ fn deployments() {
                 condition("ReplicaFailure", "True", "Quota"),
                 Word::InProgress,
             ),
-=======
-            (spec(), condition("Available", "False", "Min"), Word::InProgress),
-            (spec(), condition("ReplicaFailure", "True", "Quota"), Word::InProgress),
->>>>>>> main
         ],
     );
 }
@@ -91,7 +86,6 @@ fn stateful_sets() {
         vec![
             (json!({"replicas": 2}), json!({}), Word::InProgress),
             (json!({"replicas": 2}), status(2, 2, 2, "b"), Word::Current),
-<<<<<<< HEAD
             (
                 json!({"replicas": 2}),
                 status(2, 2, 1, "a"),
@@ -112,12 +106,6 @@ fn stateful_sets() {
                 status(3, 3, 3, "b"),
                 Word::InProgress,
             ),
-=======
-            (json!({"replicas": 2}), status(2, 2, 1, "a"), Word::InProgress),
-            (json!({"replicas": 2}), status(1, 1, 1, "b"), Word::InProgress),
-            (json!({"replicas": 2}), status(2, 1, 2, "b"), Word::InProgress),
-            (json!({"replicas": 2}), status(3, 3, 3, "b"), Word::InProgress),
->>>>>>> main
             (
                 json!({"replicas": 2, "updateStrategy": {"type": "OnDelete"}}),
                 status(2, 2, 0, "a"),
@@ -148,28 +136,20 @@ fn daemon_sets_replica_sets_and_jobs() {
         "apps/v1",
         "DaemonSet",
         vec![
-<<<<<<< HEAD
             (
                 json!({}),
                 json!({"observedGeneration": 2}),
                 Word::InProgress,
             ),
-=======
-            (json!({}), json!({"observedGeneration": 2}), Word::InProgress),
->>>>>>> main
             (json!({}), status(2, 2, 2, 2), Word::Current),
             (json!({}), status(1, 2, 2, 2), Word::InProgress),
             (json!({}), status(2, 1, 2, 2), Word::InProgress),
             (json!({}), status(2, 2, 1, 2), Word::InProgress),
-<<<<<<< HEAD
             (
                 json!({"updateStrategy": {"type": "OnDelete"}}),
                 status(2, 0, 2, 2),
                 Word::Current,
             ),
-=======
-            (json!({"updateStrategy": {"type": "OnDelete"}}), status(2, 0, 2, 2), Word::Current),
->>>>>>> main
         ],
     );
     let replicas = |all: i64, ready: i64, available: i64| {
@@ -209,7 +189,6 @@ fn pods() {
         vec![
             (json!({}), json!({}), Word::InProgress),
             (json!({}), json!({"phase": "Pending"}), Word::InProgress),
-<<<<<<< HEAD
             (
                 json!({}),
                 json!({"phase": "Running", "conditions": ready("True")}),
@@ -220,10 +199,6 @@ fn pods() {
                 json!({"phase": "Running", "conditions": ready("False")}),
                 Word::InProgress,
             ),
-=======
-            (json!({}), json!({"phase": "Running", "conditions": ready("True")}), Word::Current),
-            (json!({}), json!({"phase": "Running", "conditions": ready("False")}), Word::InProgress),
->>>>>>> main
             (
                 json!({}),
                 json!({"phase": "Running", "conditions": ready("False"), "containerStatuses": waiting}),
@@ -253,7 +228,6 @@ fn what_is_given_something() {
         "Service",
         vec![
             (json!({"type": "ClusterIP"}), json!({}), Word::Current),
-<<<<<<< HEAD
             (
                 json!({"type": "LoadBalancer"}),
                 json!({"loadBalancer": {}}),
@@ -275,33 +249,16 @@ fn what_is_given_something() {
         ],
     );
     let condition = |kind: &str, state: &str| json!({"conditions": [{"type": kind, "status": state, "reason": "r"}]});
-=======
-            (json!({"type": "LoadBalancer"}), json!({"loadBalancer": {}}), Word::InProgress),
-            (json!({"type": "LoadBalancer"}), ingress, Word::Current),
-        ],
-    );
-    check("v1", "Namespace", vec![
-        (json!({}), json!({"phase": "Active"}), Word::Current),
-        (json!({}), json!({"phase": "Terminating"}), Word::Terminating),
-    ]);
-    let condition = |kind: &str, state: &str| {
-        json!({"conditions": [{"type": kind, "status": state, "reason": "r"}]})
-    };
->>>>>>> main
     check(
         "apiextensions.k8s.io/v1",
         "CustomResourceDefinition",
         vec![
             (json!({}), json!({}), Word::InProgress),
-<<<<<<< HEAD
             (
                 json!({}),
                 condition("Established", "False"),
                 Word::InProgress,
             ),
-=======
-            (json!({}), condition("Established", "False"), Word::InProgress),
->>>>>>> main
             (json!({}), condition("Established", "True"), Word::Current),
             (json!({}), condition("NamesAccepted", "False"), Word::Failed),
         ],
@@ -310,13 +267,7 @@ fn what_is_given_something() {
 
 #[test]
 fn other_kinds_by_their_conditions() {
-<<<<<<< HEAD
     let condition = |kind: &str, state: &str| json!({"observedGeneration": 2, "conditions": [{"type": kind, "status": state}]});
-=======
-    let condition = |kind: &str, state: &str| {
-        json!({"observedGeneration": 2, "conditions": [{"type": kind, "status": state}]})
-    };
->>>>>>> main
     check(
         "example.invalid/v1",
         "Widget",
@@ -325,7 +276,6 @@ fn other_kinds_by_their_conditions() {
             (json!({}), condition("Ready", "True"), Word::Current),
             (json!({}), condition("Ready", "False"), Word::InProgress),
             (json!({}), condition("Ready", "Unknown"), Word::InProgress),
-<<<<<<< HEAD
             (
                 json!({}),
                 condition("Reconciling", "True"),
@@ -337,11 +287,6 @@ fn other_kinds_by_their_conditions() {
                 json!({"observedGeneration": 1}),
                 Word::InProgress,
             ),
-=======
-            (json!({}), condition("Reconciling", "True"), Word::InProgress),
-            (json!({}), condition("Stalled", "True"), Word::Failed),
-            (json!({}), json!({"observedGeneration": 1}), Word::InProgress),
->>>>>>> main
         ],
     );
     let deleted = json!({"kind": "Widget", "apiVersion": "x/v1",
