@@ -4,6 +4,7 @@
 
 pub mod age;
 pub mod etcd;
+pub mod git;
 pub mod kube;
 mod node_script;
 pub mod ssh;

@@ -1,0 +1,3 @@
+//! Git repositories, through the `git` binary.
+
+pub mod objects;
