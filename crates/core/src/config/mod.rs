@@ -128,6 +128,7 @@ fn build(
     let before = findings.len();
     survey.report(&scope, findings);
     let names::Named {
+        broken: unusable,
         nodes,
         profiles,
         clusters,
@@ -146,7 +147,7 @@ fn build(
             .collect(),
         secrets: BTreeMap::new(),
     };
-    rules::check(&config, findings);
+    rules::check(&config, &unusable, findings);
     secrets::resolve(survey, &scope, &mut config, findings);
     let broken = has_error(findings.get(before..).unwrap_or_default());
     survey.report_secrets(&scope, findings);
