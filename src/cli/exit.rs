@@ -43,6 +43,26 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// The exit of a number that another process of ours sent.
+    pub fn of(code: u8) -> Self {
+        let all = [
+            Self::Done,
+            Self::Changes,
+            Self::Findings,
+            Self::Blocked,
+            Self::Stale,
+            Self::Partial,
+            Self::Held,
+            Self::HostKey,
+            Self::Usage,
+        ];
+        all.into_iter()
+            .find(|exit| exit.code() == code)
+            .unwrap_or(Self::Error)
+    }
+}
+
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())

@@ -34,13 +34,14 @@ forget_old() {
   done < <(find "$CACHE" -maxdepth 1 -name "$name-[0-9a-f]*" -mtime +3 ! -name "$(readlink "$CACHE/$name")")
 }
 
-# with_lock NAME COMMAND...: two installers at once make each thing once.
+# with_lock NAME COMMAND...: two installers at once make each thing once. The lock
+# is inherited: when an installer is killed, it stays until its last child is gone.
 with_lock() {
   local name=$1
   shift
   mkdir -p "$CACHE/locks"
   (
     flock 9
-    "$@" 9>&-
+    "$@"
   ) 9>"$CACHE/locks/$name"
 }

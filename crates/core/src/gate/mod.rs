@@ -12,6 +12,7 @@ mod pause;
 mod power;
 mod quorum;
 mod space;
+pub mod stale;
 
 use serde::Serialize;
 use trueup_model::step::{Action, Step, Target};
@@ -80,7 +81,8 @@ struct Case<'a> {
 type Gate = fn(&Case<'_>) -> Option<Hold>;
 
 /// In the order in which a person would want to hear of them.
-const GATES: [Gate; 10] = [
+const GATES: [Gate; 11] = [
+    stale::judge,
     pause::judge,
     power::judge,
     grant::judge,

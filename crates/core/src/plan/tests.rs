@@ -31,6 +31,7 @@ pub(crate) fn context() -> Context {
         ceiling: ALL,
         commit: "c".repeat(40),
         grants: BTreeSet::new(),
+        allowed: None,
         paused: None,
         held: None,
         backoff: BTreeMap::new(),
