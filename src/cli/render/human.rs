@@ -1,5 +1,7 @@
 //! Findings as rustc shows its own: message, file, the source line, what to do.
 
+use std::collections::BTreeSet;
+
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{
     Annotation, AnnotationKind, Element, Level, Renderer, Snippet, normalize_untrusted_str,
@@ -22,8 +24,14 @@ pub(crate) fn render_human(findings: Findings<'_>, color: bool) -> String {
         .decor_style(DecorStyle::Ascii)
         .term_width(WIDTH_MAX);
     let mut out = String::new();
+    let concealed: Concealed<'_> = findings
+        .all
+        .iter()
+        .filter(|finding| finding.conceal)
+        .filter_map(|finding| Some((&*finding.file, finding.span?.line)))
+        .collect();
     for finding in findings.all {
-        out.push_str(&one(findings, finding, &renderer));
+        out.push_str(&one(findings, &concealed, finding, &renderer));
         out.push_str("\n\n");
     }
     out.push_str(&findings.summary());
@@ -31,7 +39,15 @@ pub(crate) fn render_human(findings: Findings<'_>, color: bool) -> String {
     out
 }
 
-fn one(findings: Findings<'_>, finding: &Diagnostic, renderer: &Renderer) -> String {
+/// Lines that may hold a secret.
+type Concealed<'a> = BTreeSet<(&'a str, usize)>;
+
+fn one(
+    findings: Findings<'_>,
+    concealed: &Concealed<'_>,
+    finding: &Diagnostic,
+    renderer: &Renderer,
+) -> String {
     let level = match finding.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -63,8 +79,17 @@ fn one(findings: Findings<'_>, finding: &Diagnostic, renderer: &Renderer) -> Str
     for related in &finding.related {
         let label = Some(related.label.as_str());
         let kind = AnnotationKind::Context;
-        elements
-            .extend(snippet(findings, &related.file, related.span, label, kind).map(Element::from));
+        elements.extend(
+            snippet(
+                findings,
+                concealed,
+                &related.file,
+                related.span,
+                label,
+                kind,
+            )
+            .map(Element::from),
+        );
     }
     if let Some(help) = &finding.help {
         elements.push(Level::HELP.message(clean(help)).into());
@@ -75,16 +100,14 @@ fn one(findings: Findings<'_>, finding: &Diagnostic, renderer: &Renderer) -> Str
 /// The first line of a place with its mark.
 fn snippet<'a>(
     findings: Findings<'a>,
+    concealed: &Concealed<'_>,
     file: &str,
     span: Span,
     label: Option<&str>,
     kind: AnnotationKind,
 ) -> Option<Snippet<'a, Annotation<'a>>> {
-    // Another finding knows that this line may hold a secret.
-    let concealed = |other: &Diagnostic| {
-        other.conceal && &*other.file == file && other.span.is_some_and(|s| s.line == span.line)
-    };
-    if findings.all.iter().any(concealed) {
+    // Another finding may know that this line holds a secret.
+    if concealed.contains(&(file, span.line)) {
         return None;
     }
     let text = findings.sources.get(file)?;

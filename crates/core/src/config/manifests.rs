@@ -279,6 +279,9 @@ fn object(
     let name = shape.text(&["metadata", "name"]);
     let namespace = root.str_at(&["metadata", "namespace"]).map(str::to_owned);
     shape.texts_only();
+    if matches!(body, Body::Clear(_)) {
+        shape.plain_secret();
+    }
     if has_error(findings.get(before..).unwrap_or_default()) {
         return;
     }
@@ -336,6 +339,28 @@ impl Shape<'_> {
                 self.report(codes::MANIFEST_SHAPE, found.node.span, message);
                 None
             }
+        }
+    }
+
+    /// Base64 hides nothing: whoever reads the repository reads the values.
+    fn plain_secret(&mut self) {
+        if self.root.str_at(&["kind"]) != Some("Secret") {
+            return;
+        }
+        let filled = ["stringData", "data"].into_iter().find_map(|field| {
+            let (key, values) = self.root.entry(field)?;
+            values
+                .as_mapping()
+                .is_some_and(|values| !values.is_empty())
+                .then_some(key.span)
+        });
+        if let Some(span) = filled {
+            let message = "the values of this Secret stand in clear text";
+            self.findings.push(
+                Diagnostic::warning(codes::MANIFEST_PLAIN_SECRET, &self.document.file, message)
+                    .at(span)
+                    .help("encrypt the file: sops encrypt --in-place FILE; then change the values, which are known now"),
+            );
         }
     }
 

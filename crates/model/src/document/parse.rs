@@ -286,6 +286,12 @@ impl<'a> Builder<'a> {
                 raw: None,
             });
         };
+        if self.stack.len() + target.depth() > DEPTH_MAX {
+            return self.budget(
+                span,
+                format!("nested deeper than {DEPTH_MAX} levels by aliases"),
+            );
+        }
         let size = target.count();
         self.alias_nodes += size;
         if self.alias_nodes > ALIAS_NODES_MAX {
