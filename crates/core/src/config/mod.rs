@@ -7,11 +7,13 @@
 mod check;
 mod entry;
 mod fleet;
+mod forms;
 pub mod kind;
 mod manifests;
 mod names;
 mod rules;
 mod secrets;
+mod shape;
 mod spelling;
 mod survey;
 
