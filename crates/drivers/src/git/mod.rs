@@ -1,36 +1,7 @@
 //! git (stand-in until merged)
 use camino::{Utf8Path, Utf8PathBuf};
 use trueup_model::id::CommitId;
-pub mod objects {
-    use camino::Utf8Path;
-    use trueup_model::tree::{Tree, TreeEntry};
-    pub fn read_tree(dir: &Utf8Path, rev: &str) -> Result<Tree, git2::Error> {
-        let repo = git2::Repository::open_bare(dir)?;
-        let tree = repo.revparse_single(rev)?.peel_to_commit()?.tree()?;
-        let mut out = Tree::default();
-        tree.walk(git2::TreeWalkMode::PreOrder, |root, entry| {
-            let path = format!("{root}{}", entry.name().unwrap_or("?"));
-            match entry.kind() {
-                Some(git2::ObjectType::Tree) => return git2::TreeWalkResult::Ok,
-                _ => {}
-            }
-            let e = if entry.filemode() == 0o120000 {
-                TreeEntry::Symlink
-            } else {
-                match entry.to_object(&repo).and_then(|o| o.peel_to_blob()) {
-                    Ok(b) if Tree::wants(&path) => TreeEntry::File(b.content().into()),
-                    Ok(b) => TreeEntry::Unread {
-                        bytes: b.size() as u64,
-                    },
-                    Err(_) => TreeEntry::Other,
-                }
-            };
-            out.entries.insert(path, e);
-            git2::TreeWalkResult::Ok
-        })?;
-        Ok(out)
-    }
-}
+pub mod objects;
 pub mod watch {
     use std::sync::Arc;
     use tokio::sync::Notify;
