@@ -1,0 +1,1 @@
+//! Connections: whom they believe, and how they come back.
