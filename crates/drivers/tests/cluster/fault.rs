@@ -168,7 +168,9 @@ async fn answering(code: u16, reason: &'static str) -> (LoopbackShell, Arc<Atomi
             let (acceptor, writes) = (acceptor.clone(), Arc::clone(&counted));
             tokio::spawn(async move {
                 let stream = acceptor.accept(stream).await.unwrap();
-                let service = service_fn(|request| answer(request, code, reason, &writes));
+                let service = service_fn(|request| {
+                    std::future::ready(answer(&request, code, reason, &writes))
+                });
                 let served = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -187,8 +189,8 @@ async fn answering(code: u16, reason: &'static str) -> (LoopbackShell, Arc<Atomi
     (LoopbackShell::new(config.to_string().into_bytes()), writes)
 }
 
-async fn answer(
-    request: hyper::Request<hyper::body::Incoming>,
+fn answer(
+    request: &hyper::Request<hyper::body::Incoming>,
     code: u16,
     reason: &str,
     writes: &AtomicUsize,
@@ -196,8 +198,11 @@ async fn answer(
     let resources = json!({"resources": [
         {"name": "configmaps", "namespaced": true, "kind": "ConfigMap"},
         {"name": "secrets", "namespaced": true, "kind": "Secret"}]});
+    let live = json!({"metadata": {"name": "a", "uid": "uid"}});
     if request.method() == "GET" {
-        return Ok(hyper::Response::new(resources.to_string()));
+        let named = request.uri().path().contains("/namespaces/");
+        let found = if named { live } else { resources };
+        return Ok(hyper::Response::new(found.to_string()));
     }
     writes.fetch_add(1, Ordering::Relaxed);
     if code == 0 {

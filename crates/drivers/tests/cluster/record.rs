@@ -246,9 +246,14 @@ async fn labels_and_taints_of_a_node() {
         api.set_taints(&n1, &rest, &[], "").await,
         "changed meanwhile",
     );
-    api.set_taints(&n1, &[], &[ours.clone()], "dedicated:NoSchedule")
-        .await
-        .unwrap();
+    api.set_taints(
+        &n1,
+        &[],
+        std::slice::from_ref(&ours),
+        "dedicated:NoSchedule",
+    )
+    .await
+    .unwrap();
     is_refused(api.set_taints(&n1, &[], &[], "").await, "changed meanwhile");
     assert_eq!(node_now().await.taints, [ours]);
 }
