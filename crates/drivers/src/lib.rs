@@ -1,3 +1,4 @@
 //! trueup drivers
 
 pub mod age;
+pub mod store;
