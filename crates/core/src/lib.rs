@@ -1,7 +1,9 @@
 //! Decisions: pure functions of the desired and the observed. No files, network,
 //! time, randomness or async runtime; `clippy.toml` and `Cargo.toml` say so.
 
+pub mod config;
 pub mod desired;
+pub mod drift;
 pub mod engine;
 pub mod gate;
 pub mod health;

@@ -5,18 +5,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Claim, Digest};
 
-/// Name of a job: the step's id and the attempt. It is the job's folder below
+/// Name of a job: the step, the epoch and a number. It is the job's folder below
 /// `/var/lib/trueup/jobs` and, with the prefix `trueup-`, its transient unit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(String);
 
 impl JobId {
-    /// The `attempt`th try of the step with this digest; attempts count from 1.
-    pub fn new(step: &Digest, attempt: u32) -> Self {
-        Self(format!("{}-{attempt}", step.0.get(..24).unwrap_or(&step.0)))
+    /// A try of the step with this digest. `number` never repeats within an epoch, and
+    /// an epoch never repeats: so no two tries share a name, also when the store was lost.
+    pub fn new(step: &Digest, epoch: u64, number: u64) -> Self {
+        let step = step.0.get(..24).unwrap_or(&step.0);
+        Self(format!("{step}-{epoch}-{number}"))
     }
-    /// Lower-case hex digits, a dash and a number.
+    /// Lower-case hex digits, two numbers, dashes between.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -13,4 +13,5 @@ pub mod origin;
 pub mod port;
 pub mod sops;
 pub mod step;
+pub mod tree;
 pub mod verdict;

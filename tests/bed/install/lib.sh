@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the installers of the bed: where the cache is, and how things enter it.
 #
 # Everything that is slow to make lives in one cache outside the repository. An
@@ -13,8 +14,8 @@ export TRUEUP_BED_CACHE="$CACHE"
 
 say() { printf '%s\n' "bed: $*" >&2; }
 
-# The first 16 hex digits of the hash over the given files' contents.
-hash_of() { cat -- "$@" | sha256sum | cut -c1-16; }
+# The first 16 hex digits of the hash over standard input.
+hash_of_input() { sha256sum | cut -c1-16; }
 
 # link_current NAME TARGET: makes $CACHE/NAME a symlink to TARGET in one rename.
 link_current() {
@@ -24,13 +25,23 @@ link_current() {
   mv -T "$CACHE/.$name.$$" "$CACHE/$name"
 }
 
-# with_lock NAME COMMAND...: two installers at once make each thing once.
+# forget_old NAME: removes what earlier recipes made of NAME, when no machine
+# stands on it. Three days, because branches with different recipes take turns.
+forget_old() {
+  local name=$1 entry
+  while IFS= read -r entry; do
+    grep -qF "$entry" /proc/self/mounts || rm -rf "$entry"
+  done < <(find "$CACHE" -maxdepth 1 -name "$name-[0-9a-f]*" -mtime +3 ! -name "$(readlink "$CACHE/$name")")
+}
+
+# with_lock NAME COMMAND...: two installers at once make each thing once. The lock
+# is inherited: when an installer is killed, it stays until its last child is gone.
 with_lock() {
   local name=$1
   shift
   mkdir -p "$CACHE/locks"
   (
     flock 9
-    "$@" 9>&-
+    "$@"
   ) 9>"$CACHE/locks/$name"
 }

@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use crate::{
     cache::Cache,
     disk::{Disk, PLAIN_DIR},
+    host,
     keys::KeyPair,
     machine::Machine,
     network::{Bridge, Port},
@@ -38,15 +39,24 @@ pub struct BedSpec {
     pub env: BTreeMap<String, String>,
     /// Wait until no other bed that asked for this is there: for beds that fill the host.
     pub alone: bool,
-    /// What the real k3s needs: its packages, all capabilities, forwarding.
+    /// What the real k3s needs: its packages, all capabilities, forwarding, and three settings
+    /// of the host (put back afterwards). Such beds run one at a time.
     pub k3s_ready: bool,
 }
 
 impl BedSpec {
     /// Machines of these names.
     pub fn named(names: &[&str]) -> Self {
-        let machines = names.iter().map(|name| MachineSpec { name: (*name).to_owned() }).collect();
-        Self { machines, ..Self::default() }
+        let machines = names
+            .iter()
+            .map(|name| MachineSpec {
+                name: (*name).to_owned(),
+            })
+            .collect();
+        Self {
+            machines,
+            ..Self::default()
+        }
     }
 
     /// Machines `m1`, `m2`, ...
@@ -90,17 +100,37 @@ pub struct Bed {
 impl Bed {
     /// Makes the machines, all off: for tests that prepare disks before the first boot.
     pub fn build(spec: &BedSpec) -> Result<Self> {
-        let alone = if spec.alone { Some(lock_big()?) } else { None };
+        let alone = if spec.alone || spec.k3s_ready {
+            Some(lock_big()?)
+        } else {
+            None
+        };
         let run = Run::begin()?;
+        if spec.k3s_ready {
+            host::suit_kubelet(&run.ledger())?;
+        }
         let bridge = Bridge::create(&run)?;
         let login = KeyPair::generate(&run.home().join("id_ed25519"), "trueup-bed")?;
         let known_hosts = run.home().join("known_hosts");
         let mut machines = Vec::new();
         for (index, machine) in spec.machines.iter().enumerate() {
-            let maker = Maker { run: &run, bridge: &bridge, spec, login: &login, known_hosts: &known_hosts };
+            let maker = Maker {
+                run: &run,
+                bridge: &bridge,
+                spec,
+                login: &login,
+                known_hosts: &known_hosts,
+            };
             machines.push(maker.make(u8::try_from(index)?, machine)?);
         }
-        let bed = Self { machines, bridge, login, known_hosts, run, _alone: alone };
+        let bed = Self {
+            machines,
+            bridge,
+            login,
+            known_hosts,
+            run,
+            _alone: alone,
+        };
         bed.introduce()?;
         Ok(bed)
     }
@@ -121,13 +151,18 @@ impl Bed {
                 .filter(|machine| !machine.is_on())
                 .map(|machine| scope.spawn(|| machine.power_on()))
                 .collect();
-            starts.into_iter().try_for_each(|start| start.join().expect("starting a machine does not panic"))
+            starts
+                .into_iter()
+                .try_for_each(|start| start.join().expect("starting a machine does not panic"))
         })
     }
 
     /// The machine of this name; a test that names another one is wrong.
     pub fn machine(&self, name: &str) -> &Machine {
-        self.machines.iter().find(|machine| machine.name == name).unwrap_or_else(|| panic!("no machine {name}"))
+        self.machines
+            .iter()
+            .find(|machine| machine.name == name)
+            .unwrap_or_else(|| panic!("no machine {name}"))
     }
 
     pub fn machines(&self) -> &[Machine] {
@@ -207,7 +242,11 @@ impl Maker<'_> {
         let valid = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         anyhow::ensure!(valid && name.len() <= 32, "{name:?} is no host name");
         let cache = Cache::locate();
-        let tree = if self.spec.k3s_ready { cache.tree_k3s()? } else { cache.tree()? };
+        let tree = if self.spec.k3s_ready {
+            cache.tree_k3s()?
+        } else {
+            cache.tree()?
+        };
         let port = Port::reserve(self.run, self.bridge, index, name, self.spec.k3s_ready)?;
         let disk = Disk::create(self.run, name, &tree)?;
         let home = self.run.home().join("machines").join(name);
@@ -236,22 +275,46 @@ impl Maker<'_> {
     /// What makes a disk this machine's: identity, keys, who may log in.
     fn personalise(&self, disk: &Disk, host_key: &KeyPair, machine_id: &str) -> Result<()> {
         disk.write("/etc/machine-id", 0o444, format!("{machine_id}\n"))?;
-        disk.write("/etc/ssh/ssh_host_ed25519_key", 0o600, fs::read(host_key.path())?)?;
-        disk.write("/etc/ssh/ssh_host_ed25519_key.pub", 0o644, format!("{}\n", host_key.public()))?;
+        disk.write(
+            "/etc/ssh/ssh_host_ed25519_key",
+            0o600,
+            fs::read(host_key.path())?,
+        )?;
+        disk.write(
+            "/etc/ssh/ssh_host_ed25519_key.pub",
+            0o644,
+            format!("{}\n", host_key.public()),
+        )?;
         for home in ["/root", "/home/ops"] {
             let owner = fs::metadata(disk.host_path(home)?)?;
             let ssh = format!("{home}/.ssh");
-            disk.write(&format!("{ssh}/authorized_keys"), 0o600, format!("{}\n", self.login.public()))?;
+            disk.write(
+                &format!("{ssh}/authorized_keys"),
+                0o600,
+                format!("{}\n", self.login.public()),
+            )?;
             for path in [ssh.clone(), format!("{ssh}/authorized_keys")] {
                 chown(disk.host_path(&path)?, Some(owner.uid()), Some(owner.gid()))?;
             }
         }
         if !self.spec.env.is_empty() {
-            let pairs = || self.spec.env.iter().map(|(name, value)| format!("{name}={value}"));
-            let quoted = pairs().map(|pair| format!("\"{pair}\"")).collect::<Vec<_>>().join(" ");
+            let pairs = || {
+                self.spec
+                    .env
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+            };
+            let quoted = pairs()
+                .map(|pair| format!("\"{pair}\""))
+                .collect::<Vec<_>>()
+                .join(" ");
             let manager = format!("[Manager]\nDefaultEnvironment={quoted}\n");
             disk.write("/etc/systemd/system.conf.d/bed.conf", 0o644, manager)?;
-            disk.write("/etc/environment", 0o644, pairs().collect::<Vec<_>>().join("\n") + "\n")?;
+            disk.write(
+                "/etc/environment",
+                0o644,
+                pairs().collect::<Vec<_>>().join("\n") + "\n",
+            )?;
         }
         Ok(())
     }
@@ -275,7 +338,10 @@ impl Maker<'_> {
         words.push(format!("--machine={}-{name}", self.run.id()));
         words.push(format!("--hostname={name}"));
         words.push(format!("--uuid={machine_id}"));
-        words.push(format!("--network-namespace-path={}", port.namespace_path().display()));
+        words.push(format!(
+            "--network-namespace-path={}",
+            port.namespace_path().display()
+        ));
         words.push(format!("--bind={}:{PLAIN_DIR}", disk.plain().display()));
         for (host, inside) in &self.spec.binds_ro {
             let host = host.canonicalize().unwrap_or_else(|_| host.clone());
@@ -283,7 +349,12 @@ impl Maker<'_> {
         }
         if self.spec.k3s_ready {
             words.extend(
-                ["--capability=all", "--system-call-filter=@default @keyring bpf", "--bind=/dev/kmsg"].map(str::to_owned),
+                [
+                    "--capability=all",
+                    "--system-call-filter=@default @keyring bpf",
+                    "--bind=/dev/kmsg",
+                ]
+                .map(str::to_owned),
             );
         }
         words

@@ -27,7 +27,11 @@ impl Cache {
     /// One program of [`Cache::bin`].
     pub fn program(&self, name: &str) -> Result<PathBuf> {
         let path = self.bin()?.join(name);
-        anyhow::ensure!(path.exists(), "{} is not built; run tests/bed/install/go-tools", path.display());
+        anyhow::ensure!(
+            path.exists(),
+            "{} is not built; run tests/bed/install/go-tools",
+            path.display()
+        );
         Ok(path)
     }
 
@@ -45,7 +49,11 @@ impl Cache {
     /// machines are given, so that a rebuild meanwhile changes nothing under them.
     fn current(&self, name: &str, installer: &str) -> Result<PathBuf> {
         let path = self.root.join(name);
-        Path::canonicalize(&path)
-            .with_context(|| format!("{} is missing; run tests/bed/install/{installer}", path.display()))
+        Path::canonicalize(&path).with_context(|| {
+            format!(
+                "{} is missing; run tests/bed/install/{installer}",
+                path.display()
+            )
+        })
     }
 }

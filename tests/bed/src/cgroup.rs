@@ -36,7 +36,8 @@ impl Group {
 
     pub fn create(&self) -> Result<()> {
         for dir in &self.dirs {
-            fs::create_dir_all(dir).with_context(|| format!("cannot make the group {}", dir.display()))?;
+            fs::create_dir_all(dir)
+                .with_context(|| format!("cannot make the group {}", dir.display()))?;
         }
         Ok(())
     }
@@ -55,8 +56,13 @@ impl Group {
 
     /// Kills everything in the group and removes it.
     pub fn destroy(&self, limit: Duration) -> Result<()> {
-        for dir in self.dirs.iter().filter(|dir| dir.join("cgroup.kill").exists()) {
-            fs::write(dir.join("cgroup.kill"), "1").with_context(|| format!("cannot kill {}", dir.display()))?;
+        for dir in self
+            .dirs
+            .iter()
+            .filter(|dir| dir.join("cgroup.kill").exists())
+        {
+            fs::write(dir.join("cgroup.kill"), "1")
+                .with_context(|| format!("cannot kill {}", dir.display()))?;
         }
         for dir in &self.dirs {
             let what = format!("the group {} to empty", dir.display());
@@ -68,7 +74,9 @@ impl Group {
 
 /// Removes a group with those below it; false while one of them still has a process.
 fn remove_groups(dir: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(dir) else { return !dir.exists() };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return !dir.exists();
+    };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_groups(&entry.path());
@@ -85,7 +93,8 @@ fn hierarchies() -> Vec<PathBuf> {
         .filter_map(|line| {
             let fields: Vec<&str> = line.split(' ').collect();
             let (point, kind, options) = (fields.get(1)?, fields.get(2)?, fields.get(3)?);
-            let named_systemd = *kind == "cgroup" && options.split(',').any(|option| option == "name=systemd");
+            let named_systemd =
+                *kind == "cgroup" && options.split(',').any(|option| option == "name=systemd");
             (*kind == "cgroup2" || named_systemd).then(|| PathBuf::from(point))
         })
         .collect()

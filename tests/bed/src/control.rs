@@ -52,14 +52,25 @@ impl Default for ControlSpec {
             User::new("trueup", Role::Admin),
             User::new("reader", Role::ReadOnly),
         ];
-        Self { users, controllers: false, scheduler: false, kwok: false, apiserver_args: Vec::new() }
+        Self {
+            users,
+            controllers: false,
+            scheduler: false,
+            kwok: false,
+            apiserver_args: Vec::new(),
+        }
     }
 }
 
 impl ControlSpec {
     /// Everything, so that workloads become ready; add Nodes by [`ControlPlane::add_node`].
     pub fn full() -> Self {
-        Self { controllers: true, scheduler: true, kwok: true, ..Self::default() }
+        Self {
+            controllers: true,
+            scheduler: true,
+            kwok: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -80,7 +91,9 @@ impl ControlPlane {
         let mut last = None;
         for _ in 0..START_ATTEMPTS {
             match Self::start_once(spec.clone()) {
-                Err(error) if format!("{error:#}").contains("address already in use") => last = Some(error),
+                Err(error) if format!("{error:#}").contains("address already in use") => {
+                    last = Some(error)
+                }
                 done => return done,
             }
         }
@@ -95,7 +108,14 @@ impl ControlPlane {
         fs::create_dir_all(&dir)?;
         let [client, peer, api] = free_ports()?;
         let server = format!("https://127.0.0.1:{api}");
-        let mut plane = Self { programs: Vec::new(), spec, server, dir, bin, run };
+        let mut plane = Self {
+            programs: Vec::new(),
+            spec,
+            server,
+            dir,
+            bin,
+            run,
+        };
 
         plane.launch("etcd", plane.etcd_args(client, peer))?;
         plane.prepare_files()?;
@@ -103,10 +123,22 @@ impl ControlPlane {
         let certificate = plane.dir.join("tls/apiserver.crt");
         plane.wait("the API server's certificate", || certificate.exists())?;
         for user in &plane.spec.users {
-            users::write_kubeconfig(&plane.dir, user, plane.run.id(), &plane.server, &certificate)?;
+            users::write_kubeconfig(
+                &plane.dir,
+                user,
+                plane.run.id(),
+                &plane.server,
+                &certificate,
+            )?;
         }
         let master = User::new(MASTER, Role::Admin);
-        users::write_kubeconfig(&plane.dir, &master, plane.run.id(), &plane.server, &certificate)?;
+        users::write_kubeconfig(
+            &plane.dir,
+            &master,
+            plane.run.id(),
+            &plane.server,
+            &certificate,
+        )?;
         plane.wait("the API server to be ready", || plane.is_ready())?;
         plane.kubectl_input(&["apply", "-f", "-"], users::READ_ONLY)?;
         plane.launch_controllers()?;
@@ -150,8 +182,14 @@ impl ControlPlane {
     /// kubectl as one of the users.
     pub fn kubectl_as(&self, user: &str, args: &[&str], input: &str) -> Result<String> {
         let mut child = Command::new(self.bin.join("kubectl"))
-            .arg(format!("--kubeconfig={}", self.kubeconfig_path(user).display()))
-            .arg(format!("--cache-dir={}", self.dir.join("kubectl-cache").display()))
+            .arg(format!(
+                "--kubeconfig={}",
+                self.kubeconfig_path(user).display()
+            ))
+            .arg(format!(
+                "--cache-dir={}",
+                self.dir.join("kubectl-cache").display()
+            ))
             .arg("--request-timeout=60s")
             .args(args)
             .env_remove("KUBECONFIG")
@@ -161,10 +199,20 @@ impl ControlPlane {
             .spawn()
             .context("cannot start kubectl")?;
         // kubectl may end before it has read everything; its own message then says why.
-        drop(child.stdin.take().context("stdin is piped")?.write_all(input.as_bytes()));
+        drop(
+            child
+                .stdin
+                .take()
+                .context("stdin is piped")?
+                .write_all(input.as_bytes()),
+        );
         let output = child.wait_with_output()?;
         if !output.status.success() {
-            bail!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "kubectl {}: {}",
+                args.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -175,7 +223,13 @@ impl ControlPlane {
             r#"{{"apiVersion":"v1","kind":"Node","metadata":{{"name":"{name}","labels":{{"trueup.invalid/kwok":"","kubernetes.io/hostname":"{name}"}}}}}}"#
         );
         self.kubectl_input(&["create", "-f", "-"], &node)?;
-        self.kubectl(&["wait", "--for=condition=Ready", &format!("node/{name}"), "--timeout=60s"]).map(drop)
+        self.kubectl(&[
+            "wait",
+            "--for=condition=Ready",
+            &format!("node/{name}"),
+            "--timeout=60s",
+        ])
+        .map(drop)
     }
 
     /// Every request that was answered so far, in order, as the audit log has it.
@@ -183,7 +237,10 @@ impl ControlPlane {
         let text = fs::read_to_string(self.dir.join("audit.log")).unwrap_or_default();
         // The last line may be half written.
         let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
-        complete.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        complete
+            .lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
     }
 
     /// `verb URI code` of one user's requests: what a test of "no request but these" compares.
@@ -191,16 +248,28 @@ impl ControlPlane {
         let of_user = |event: &Value| event["user"]["username"] == user;
         let line = |event: Value| {
             let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            format!("{} {} {}", word(&event["verb"]), word(&event["requestURI"]), event["responseStatus"]["code"])
+            format!(
+                "{} {} {}",
+                word(&event["verb"]),
+                word(&event["requestURI"]),
+                event["responseStatus"]["code"]
+            )
         };
-        Ok(self.audit_events()?.into_iter().filter(of_user).map(line).collect())
+        Ok(self
+            .audit_events()?
+            .into_iter()
+            .filter(of_user)
+            .map(line)
+            .collect())
     }
 
     /// `etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler` or `kwok`,
     /// to be killed, frozen and started again.
     pub fn program(&self, name: &str) -> &Program {
         let found = self.programs.iter().find(|(known, _)| *known == name);
-        found.map(|(_, program)| program).unwrap_or_else(|| panic!("{name} was not asked for"))
+        found
+            .map(|(_, program)| program)
+            .unwrap_or_else(|| panic!("{name} was not asked for"))
     }
 
     /// Returns when the API is ready: after a program was started again.
@@ -216,16 +285,25 @@ impl ControlPlane {
     }
 
     fn is_ready(&self) -> bool {
-        self.kubectl(&["get", "--raw", "/readyz"]).is_ok_and(|answer| answer == "ok")
+        self.kubectl(&["get", "--raw", "/readyz"])
+            .is_ok_and(|answer| answer == "ok")
     }
 
     fn wait(&self, what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
         let mut ended = Ok(());
         wait_until(what, READY_LIMIT, || {
-            ended = self.programs.iter().try_for_each(|(_, program)| program.check());
+            ended = self
+                .programs
+                .iter()
+                .try_for_each(|(_, program)| program.check());
             ended.is_err() || holds()
         })
-        .with_context(|| self.programs.last().map(|(_, program)| tail(&program.log())).unwrap_or_default())?;
+        .with_context(|| {
+            self.programs
+                .last()
+                .map(|(_, program)| tail(&program.log()))
+                .unwrap_or_default()
+        })?;
         ended
     }
 
@@ -233,7 +311,13 @@ impl ControlPlane {
         let mut words = vec![self.bin.join(name).display().to_string()];
         words.extend(args);
         let log = self.dir.join(format!("{name}.log"));
-        let program = Program::new(name, words, log, self.run.group("control"), self.run.ledger());
+        let program = Program::new(
+            name,
+            words,
+            log,
+            self.run.group("control"),
+            self.run.ledger(),
+        );
         program.start()?;
         self.programs.push((name, program));
         Ok(())
@@ -249,7 +333,10 @@ impl ControlPlane {
     }
 
     fn etcd_args(&self, client: u16, peer: u16) -> Vec<String> {
-        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let (client, peer) = (
+            format!("http://127.0.0.1:{client}"),
+            format!("http://127.0.0.1:{peer}"),
+        );
         vec![
             format!("--data-dir={}", self.dir.join("etcd").display()),
             format!("--listen-client-urls={client}"),
@@ -272,7 +359,10 @@ impl ControlPlane {
             format!("--token-auth-file={}", file("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
             format!("--service-account-key-file={}", file("service-account.key")),
-            format!("--service-account-signing-key-file={}", file("service-account.key")),
+            format!(
+                "--service-account-signing-key-file={}",
+                file("service-account.key")
+            ),
             "--service-account-issuer=https://trueup-bed.invalid".to_owned(),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             // It would publish a loopback address as an Endpoint, which the API refuses.
@@ -304,7 +394,12 @@ impl ControlPlane {
             self.launch("kube-controller-manager", args.map(str::to_owned).to_vec())?;
         }
         if self.spec.scheduler {
-            let args = [kubeconfig.as_str(), "--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0"];
+            let args = [
+                kubeconfig.as_str(),
+                "--leader-elect=false",
+                "--bind-address=127.0.0.1",
+                "--secure-port=0",
+            ];
             self.launch("kube-scheduler", args.map(str::to_owned).to_vec())?;
         }
         if self.spec.kwok {

@@ -43,27 +43,43 @@ impl TreeDigest {
 
     /// Lines `+ path`, `- path`, `~ path`: what another digest has more, less or otherwise.
     pub fn changes_to(&self, later: &Self) -> Vec<String> {
-        let gone = self.entries.keys().filter(|path| !later.entries.contains_key(*path)).map(|path| format!("- {path}"));
-        let rest = later.entries.iter().filter_map(|(path, entry)| match self.entries.get(path) {
-            None => Some(format!("+ {path}")),
-            Some(before) if before != entry => Some(format!("~ {path}")),
-            Some(_) => None,
-        });
+        let gone = self
+            .entries
+            .keys()
+            .filter(|path| !later.entries.contains_key(*path))
+            .map(|path| format!("- {path}"));
+        let rest = later
+            .entries
+            .iter()
+            .filter_map(|(path, entry)| match self.entries.get(path) {
+                None => Some(format!("+ {path}")),
+                Some(before) if before != entry => Some(format!("~ {path}")),
+                Some(_) => None,
+            });
         gone.chain(rest).collect()
     }
 }
 
-fn walk(dir: &Path, inside: &str, exclude: &[&str], entries: &mut BTreeMap<String, String>) -> Result<()> {
+fn walk(
+    dir: &Path,
+    inside: &str,
+    exclude: &[&str],
+    entries: &mut BTreeMap<String, String>,
+) -> Result<()> {
     let listing = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
     for entry in listing {
         let entry = entry?;
         let path = format!("{inside}/{}", entry.file_name().to_string_lossy());
-        let excluded = |skip: &&str| path == **skip || path.starts_with(&format!("{}/", skip.trim_end_matches('/')));
+        let excluded = |skip: &&str| {
+            path == **skip || path.starts_with(&format!("{}/", skip.trim_end_matches('/')))
+        };
         if exclude.iter().any(excluded) {
             continue;
         }
         // A running machine removes files while we look: gone is gone.
-        let Ok(line) = describe(&entry.path()) else { continue };
+        let Ok(line) = describe(&entry.path()) else {
+            continue;
+        };
         entries.insert(path.clone(), line);
         if entry.file_type()?.is_dir() {
             walk(&entry.path(), &path, exclude, entries)?;
@@ -86,7 +102,12 @@ fn describe(path: &Path) -> Result<String> {
     } else {
         format!("special {:?} {}", kind, metadata.rdev())
     };
-    Ok(format!("{:o} {}:{} {content}", metadata.mode(), metadata.uid(), metadata.gid()))
+    Ok(format!(
+        "{:o} {}:{} {content}",
+        metadata.mode(),
+        metadata.uid(),
+        metadata.gid()
+    ))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -34,10 +34,17 @@ impl Disk {
         let root = owner.home().join("machines").join(machine).join("root");
         for part in ["upper", "work", "rancher", "snapshots"] {
             // The upper directory's mode becomes the mode of the machine's `/`.
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(store.join(part))?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(store.join(part))?;
         }
         fs::create_dir_all(&root)?;
-        let disk = Self { tree: tree.to_owned(), store, root };
+        let disk = Self {
+            tree: tree.to_owned(),
+            store,
+            root,
+        };
         owner.ledger().mount(&disk.root)?;
         disk.mount()?;
         Ok(disk)
@@ -79,7 +86,10 @@ impl Disk {
         let file = self.host_path(path)?;
         fs::create_dir_all(file.parent().context("a file has a folder")?)?;
         fs::write(&file, content).with_context(|| format!("cannot write {path}"))?;
-        Ok(fs::set_permissions(&file, fs::Permissions::from_mode(mode))?)
+        Ok(fs::set_permissions(
+            &file,
+            fs::Permissions::from_mode(mode),
+        )?)
     }
 
     /// Copies the disk under a name. The machine is off.
@@ -108,7 +118,10 @@ impl Disk {
     /// `cp -a` keeps what makes an overlay: whiteouts (devices 0:0) and `trusted.*` attributes.
     fn copy_parts(&self, from: &Path, to: &Path) -> Result<()> {
         for part in ["upper", "rancher"] {
-            let (from, to) = (from.join(part).display().to_string(), to.display().to_string());
+            let (from, to) = (
+                from.join(part).display().to_string(),
+                to.display().to_string(),
+            );
             run(&["cp", "-a", "--reflink=auto", "--sparse=auto", &from, &to])?;
         }
         Ok(())
@@ -124,7 +137,16 @@ impl Disk {
             self.upper().display(),
             self.store.join("work").display()
         );
-        run(&["mount", "-t", "overlay", "overlay", "-o", &options, &self.root.display().to_string()]).map(drop)
+        run(&[
+            "mount",
+            "-t",
+            "overlay",
+            "overlay",
+            "-o",
+            &options,
+            &self.root.display().to_string(),
+        ])
+        .map(drop)
     }
 
     fn unmount(&self) -> Result<()> {

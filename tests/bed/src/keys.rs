@@ -17,9 +17,24 @@ impl KeyPair {
     /// Makes `path` (0600) and `path.pub`.
     pub fn generate(path: &Path, comment: &str) -> Result<Self> {
         let file = path.display().to_string();
-        run(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", &file])?;
-        let public = std::fs::read_to_string(format!("{file}.pub")).context("no public key was written")?;
-        Ok(Self { path: path.to_owned(), public: public.trim().to_owned() })
+        run(&[
+            "ssh-keygen",
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            comment,
+            "-f",
+            &file,
+        ])?;
+        let public =
+            std::fs::read_to_string(format!("{file}.pub")).context("no public key was written")?;
+        Ok(Self {
+            path: path.to_owned(),
+            public: public.trim().to_owned(),
+        })
     }
 
     /// The private key's file.
@@ -35,6 +50,19 @@ impl KeyPair {
 
 /// An RSA private key as PEM, which kube-apiserver wants for service accounts.
 pub fn rsa_key(path: &Path) -> Result<()> {
-    run(&["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-f", &path.display().to_string()])
-        .map(drop)
+    run(&[
+        "ssh-keygen",
+        "-q",
+        "-t",
+        "rsa",
+        "-b",
+        "2048",
+        "-m",
+        "PEM",
+        "-N",
+        "",
+        "-f",
+        &path.display().to_string(),
+    ])
+    .map(drop)
 }

@@ -47,7 +47,11 @@ impl ExecOutput {
             "exit code {:?}: {}{}",
             self.code,
             self.stderr.trim(),
-            if self.stderr.is_empty() { self.stdout.trim() } else { "" }
+            if self.stderr.is_empty() {
+                self.stdout.trim()
+            } else {
+                ""
+            }
         );
         Ok(self.stdout)
     }
@@ -102,18 +106,43 @@ impl Machine {
 
     /// The output of a script that must succeed.
     pub fn sh(&self, script: &str) -> Result<String> {
-        self.exec(script)?.ok().with_context(|| format!("on {}: `{script}`", self.name))
+        self.exec(script)?
+            .ok()
+            .with_context(|| format!("on {}: `{script}`", self.name))
     }
 
     /// [`Machine::exec`] with input and a limit of its own.
     pub fn exec_with(&self, script: &str, input: &[u8], limit: Duration) -> Result<ExecOutput> {
-        let guest = self.power.guest().with_context(|| format!("{} is off", self.name))?;
+        let guest = self
+            .power
+            .guest()
+            .with_context(|| format!("{} is off", self.name))?;
         let mut command = Command::new("timeout");
         command
             .args(["-s", "KILL", &limit.as_secs().max(1).to_string()])
-            .args(["nsenter", "-t", &guest.pid.to_string(), "-m", "-u", "-i", "-n", "-p", "--"])
-            .args(["env", "-i", &format!("PATH={PATH}"), "HOME=/root", "LANG=C.UTF-8"])
-            .args(self.env.iter().map(|(name, value)| format!("{name}={value}")))
+            .args([
+                "nsenter",
+                "-t",
+                &guest.pid.to_string(),
+                "-m",
+                "-u",
+                "-i",
+                "-n",
+                "-p",
+                "--",
+            ])
+            .args([
+                "env",
+                "-i",
+                &format!("PATH={PATH}"),
+                "HOME=/root",
+                "LANG=C.UTF-8",
+            ])
+            .args(
+                self.env
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}")),
+            )
             .args(["sh", "-c", "cd; eval \"$1\"", "sh", script]);
         finish(command, input)
     }
@@ -122,9 +151,28 @@ impl Machine {
     pub fn exec_ssh(&self, user: &str, script: &str) -> Result<ExecOutput> {
         let mut command = Command::new("ssh");
         command
-            .args(["-F", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes"])
-            .args(["-o", "StrictHostKeyChecking=yes", "-o", "ServerAliveInterval=5", "-o", "LogLevel=ERROR"])
-            .args(["-o", &format!("UserKnownHostsFile={}", self.known_hosts.display())])
+            .args([
+                "-F",
+                "none",
+                "-o",
+                "BatchMode=yes",
+                "-o",
+                "ConnectTimeout=10",
+                "-o",
+                "IdentitiesOnly=yes",
+            ])
+            .args([
+                "-o",
+                "StrictHostKeyChecking=yes",
+                "-o",
+                "ServerAliveInterval=5",
+                "-o",
+                "LogLevel=ERROR",
+            ])
+            .args([
+                "-o",
+                &format!("UserKnownHostsFile={}", self.known_hosts.display()),
+            ])
             .arg("-i")
             .arg(&self.login)
             .args([&format!("{user}@{}", self.ip()), "--", script]);
@@ -139,7 +187,9 @@ impl Machine {
         let script = format!(
             "umask 077; mkdir -p \"$(dirname '{path}')\" && cat >'{path}.bed' && chmod {mode:o} '{path}.bed' && mv -T '{path}.bed' '{path}'"
         );
-        self.exec_with(&script, content.as_ref(), EXEC_LIMIT)?.ok().with_context(|| format!("cannot write {path}"))?;
+        self.exec_with(&script, content.as_ref(), EXEC_LIMIT)?
+            .ok()
+            .with_context(|| format!("cannot write {path}"))?;
         Ok(())
     }
 
@@ -162,7 +212,10 @@ impl Machine {
     /// Everything on the disk that is not the shared tree, except at or below `exclude`
     /// ([`crate::digest::RESTLESS`] is what a machine writes by itself).
     pub fn tree_digest(&self, exclude: &[&str]) -> Result<TreeDigest> {
-        TreeDigest::of(&[(&self.disk.upper(), "/"), (&self.disk.plain(), PLAIN_DIR)], exclude)
+        TreeDigest::of(
+            &[(&self.disk.upper(), "/"), (&self.disk.plain(), PLAIN_DIR)],
+            exclude,
+        )
     }
 
     /// Cuts the power: the cable goes dead, PID 1 is killed, nothing says goodbye. The disk stays.
@@ -230,8 +283,10 @@ impl Machine {
     /// Returns when sshd sends its banner.
     pub fn wait_ssh(&self) -> Result<()> {
         let address = SocketAddr::new(self.ip(), SSH_PORT);
-        wait_until(&format!("sshd of {}", self.name), SSH_LIMIT, || answers_ssh(&address))
-            .with_context(|| format!("console: {}", self.console()))
+        wait_until(&format!("sshd of {}", self.name), SSH_LIMIT, || {
+            answers_ssh(&address)
+        })
+        .with_context(|| format!("console: {}", self.console()))
     }
 
     /// Returns when systemd has no job left to do.
@@ -242,9 +297,13 @@ impl Machine {
 
 fn answers_ssh(address: &SocketAddr) -> bool {
     let limit = Duration::from_millis(500);
-    let Ok(mut stream) = TcpStream::connect_timeout(address, limit) else { return false };
+    let Ok(mut stream) = TcpStream::connect_timeout(address, limit) else {
+        return false;
+    };
     let mut banner = [0; 4];
-    stream.set_read_timeout(Some(limit)).is_ok() && stream.read_exact(&mut banner).is_ok() && banner == *b"SSH-"
+    stream.set_read_timeout(Some(limit)).is_ok()
+        && stream.read_exact(&mut banner).is_ok()
+        && banner == *b"SSH-"
 }
 
 /// Feeds a command its input and collects what it answers.

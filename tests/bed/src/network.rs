@@ -39,7 +39,9 @@ impl Bridge {
         let bridge = Self { name, mark, subnet };
         let (name, link_address) = (&bridge.name, bridge.link_address(1));
         // The address is set: a bridge without one takes its ports' and changes it when they go.
-        run_words(&format!("ip link add {name} address {link_address} type bridge stp_state 0 forward_delay 0"))?;
+        run_words(&format!(
+            "ip link add {name} address {link_address} type bridge stp_state 0 forward_delay 0"
+        ))?;
         run_words(&format!("ip addr add {}/24 dev {name}", bridge.address()))?;
         run_words(&format!("ip link set {name} up"))?;
         Ok(bridge)
@@ -78,12 +80,24 @@ pub struct Port {
 
 impl Port {
     /// Records the names of the machine's namespace and link; [`Port::plug`] makes them.
-    pub fn reserve(owner: &Run, bridge: &Bridge, index: u8, machine: &str, forwards: bool) -> Result<Self> {
+    pub fn reserve(
+        owner: &Run,
+        bridge: &Bridge,
+        index: u8,
+        machine: &str,
+        forwards: bool,
+    ) -> Result<Self> {
         let namespace = format!("trueup-{}-{machine}", owner.id());
         let host_link = format!("tv{}-{index}", owner.id());
         owner.ledger().namespace(&namespace)?;
         owner.ledger().link(&host_link)?;
-        Ok(Self { bridge: bridge.clone(), octet: FIRST_MACHINE_OCTET + index, namespace, host_link, forwards })
+        Ok(Self {
+            bridge: bridge.clone(),
+            octet: FIRST_MACHINE_OCTET + index,
+            namespace,
+            host_link,
+            forwards,
+        })
     }
 
     pub fn address(&self) -> Ipv4Addr {
@@ -96,20 +110,42 @@ impl Port {
 
     /// Makes the namespace and its link, as power does to a network card.
     pub fn plug(&self) -> Result<()> {
-        let Self { namespace, host_link, bridge, .. } = self;
+        let Self {
+            namespace,
+            host_link,
+            bridge,
+            ..
+        } = self;
         let link_address = bridge.link_address(self.octet);
         run_words(&format!("ip netns add {namespace}"))?;
         run_words(&format!(
             "ip link add {host_link} type veth peer name eth0 netns {namespace} address {link_address}"
         ))?;
-        run_words(&format!("ip link set {host_link} master {} up", bridge.name))?;
+        run_words(&format!(
+            "ip link set {host_link} master {} up",
+            bridge.name
+        ))?;
         run_words(&format!("ip -n {namespace} link set lo up"))?;
-        run_words(&format!("ip -n {namespace} addr add {}/24 dev eth0", self.address()))?;
+        run_words(&format!(
+            "ip -n {namespace} addr add {}/24 dev eth0",
+            self.address()
+        ))?;
         run_words(&format!("ip -n {namespace} link set eth0 up"))?;
         // Leads nowhere but is wanted: k3s finds its own address by the default route.
-        run_words(&format!("ip -n {namespace} route add default via {}", bridge.address()))?;
+        run_words(&format!(
+            "ip -n {namespace} route add default via {}",
+            bridge.address()
+        ))?;
         if self.forwards {
-            run(&["ip", "netns", "exec", namespace, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])?;
+            run(&[
+                "ip",
+                "netns",
+                "exec",
+                namespace,
+                "sh",
+                "-c",
+                "echo 1 >/proc/sys/net/ipv4/ip_forward",
+            ])?;
         }
         Ok(())
     }
@@ -145,5 +181,9 @@ fn free_subnet(start: u32) -> Result<[u8; 3]> {
             return Ok(subnet);
         }
     }
-    bail!("no free /24 between 10.{}.0.0 and 10.{}.255.0", SECOND_OCTETS.start(), SECOND_OCTETS.end())
+    bail!(
+        "no free /24 between 10.{}.0.0 and 10.{}.255.0",
+        SECOND_OCTETS.start(),
+        SECOND_OCTETS.end()
+    )
 }

@@ -80,13 +80,15 @@ impl Power {
             state.boots
         };
         let (shared, launch) = (Arc::clone(&self.shared), launch.clone());
-        thread::Builder::new().name("bed-power".to_owned()).spawn(move || {
-            let outcome = keep_running(&launch, &shared);
-            let mut state = lock(&shared);
-            (state.running, state.guest) = (false, None);
-            state.failure = outcome.err().map(|error| format!("{error:#}"));
-            shared.changed.notify_all();
-        })?;
+        thread::Builder::new()
+            .name("bed-power".to_owned())
+            .spawn(move || {
+                let outcome = keep_running(&launch, &shared);
+                let mut state = lock(&shared);
+                (state.running, state.guest) = (false, None);
+                state.failure = outcome.err().map(|error| format!("{error:#}"));
+                shared.changed.notify_all();
+            })?;
         self.wait_for_boot(before + 1, INIT_LIMIT * 2)
     }
 
@@ -94,7 +96,11 @@ impl Power {
     pub fn wait_for_boot(&self, boots: u32, limit: Duration) -> Result<()> {
         let reached = self.wait(limit, |state| state.boots >= boots || !state.running)?;
         if !reached || self.boots() < boots {
-            let failure = self.lock().failure.clone().unwrap_or_else(|| "it went off".to_owned());
+            let failure = self
+                .lock()
+                .failure
+                .clone()
+                .unwrap_or_else(|| "it went off".to_owned());
             bail!("the machine did not start: {failure}");
         }
         Ok(())
@@ -124,7 +130,10 @@ impl Power {
     /// Returns when a guest that shuts down by itself is off.
     pub fn wait_for_off(&self, limit: Duration) -> Result<()> {
         self.lock().wanted = false;
-        anyhow::ensure!(self.wait(limit, |state| !state.running)?, "the machine did not go off in {limit:?}");
+        anyhow::ensure!(
+            self.wait(limit, |state| !state.running)?,
+            "the machine did not go off in {limit:?}"
+        );
         Ok(())
     }
 
@@ -145,7 +154,10 @@ impl Power {
 }
 
 fn lock(shared: &Shared) -> MutexGuard<'_, State> {
-    shared.state.lock().expect("the power thread never panics while it holds the lock")
+    shared
+        .state
+        .lock()
+        .expect("the power thread never panics while it holds the lock")
 }
 
 fn keep_running(launch: &Launch, shared: &Shared) -> Result<()> {
@@ -165,7 +177,10 @@ fn run_once(launch: &Launch, shared: &Shared) -> Result<ExitStatus> {
     // Groups of an earlier life would show the new systemd units that it does not have.
     launch.group.destroy(INIT_LIMIT)?;
     launch.group.create()?;
-    let console = OpenOptions::new().create(true).append(true).open(&launch.console)?;
+    let console = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&launch.console)?;
     let mut words = launch.group.enter_words();
     words.extend(launch.words.iter().cloned());
     let mut nspawn = Command::new("setsid")
@@ -178,9 +193,15 @@ fn run_once(launch: &Launch, shared: &Shared) -> Result<ExitStatus> {
         .spawn()
         .context("cannot start systemd-nspawn")?;
     let pid = i32::try_from(nspawn.id())?;
-    let guest = wait_for("the machine's PID 1", INIT_LIMIT, || match nspawn.try_wait() {
-        Ok(None) => ProcessId::of(pid)?.children().into_iter().find(ProcessId::is_guest_init).map(Some),
-        _ => Some(None),
+    let guest = wait_for("the machine's PID 1", INIT_LIMIT, || {
+        match nspawn.try_wait() {
+            Ok(None) => ProcessId::of(pid)?
+                .children()
+                .into_iter()
+                .find(ProcessId::is_guest_init)
+                .map(Some),
+            _ => Some(None),
+        }
     });
     if let Some(process) = ProcessId::of(pid) {
         launch.ledger.process(process)?;
@@ -188,7 +209,10 @@ fn run_once(launch: &Launch, shared: &Shared) -> Result<ExitStatus> {
     let Ok(Some(guest)) = guest else {
         launch.group.destroy(INIT_LIMIT)?;
         drop(nspawn.wait());
-        bail!("systemd-nspawn ended: {}", last_lines(&fs::read_to_string(&launch.console)?));
+        bail!(
+            "systemd-nspawn ended: {}",
+            last_lines(&fs::read_to_string(&launch.console)?)
+        );
     };
     launch.ledger.process(guest)?;
     {

@@ -35,25 +35,36 @@ impl ProcessId {
 
     /// SIGKILL to exactly this process; nothing when it is gone already.
     pub fn kill(&self) -> Result<()> {
-        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return Ok(());
+        };
         // The descriptor pins the process, so the look at its start time stays true.
-        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return Ok(());
+        };
         if self.is_alive() {
-            pidfd_send_signal(&pidfd, Signal::KILL).with_context(|| format!("cannot kill process {}", self.pid))?;
+            pidfd_send_signal(&pidfd, Signal::KILL)
+                .with_context(|| format!("cannot kill process {}", self.pid))?;
         }
         Ok(())
     }
 
     /// The direct children of this process.
     pub fn children(&self) -> Vec<Self> {
-        let list = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).unwrap_or_default();
-        list.split_whitespace().filter_map(|pid| Self::of(pid.parse().ok()?)).collect()
+        let list = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid))
+            .unwrap_or_default();
+        list.split_whitespace()
+            .filter_map(|pid| Self::of(pid.parse().ok()?))
+            .collect()
     }
 
     /// Whether it is the first process of a pid namespace below ours: a machine's PID 1.
     pub fn is_guest_init(&self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        let ids = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))
+            .unwrap_or_default();
         let mut ids = ids.split_whitespace();
         ids.next().is_some() && ids.next_back() == Some("1")
     }
@@ -69,8 +80,14 @@ impl FromStr for ProcessId {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (pid, started) = text.trim().split_once(' ').context("not a recorded process")?;
-        Ok(Self { pid: pid.parse()?, started_ticks: started.parse()? })
+        let (pid, started) = text
+            .trim()
+            .split_once(' ')
+            .context("not a recorded process")?;
+        Ok(Self {
+            pid: pid.parse()?,
+            started_ticks: started.parse()?,
+        })
     }
 }
 
@@ -89,7 +106,10 @@ mod tests {
     #[test]
     fn another_start_time_is_another_process() {
         let me = ProcessId::me();
-        let earlier = ProcessId { started_ticks: me.started_ticks - 1, ..me };
+        let earlier = ProcessId {
+            started_ticks: me.started_ticks - 1,
+            ..me
+        };
         assert!(!earlier.is_alive());
         earlier.kill().unwrap();
         assert!(me.is_alive());

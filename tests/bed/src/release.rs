@@ -74,7 +74,8 @@ impl ReleaseServer {
 
     /// Serves it on one address: [`crate::Bed::host_ip`], for machines.
     pub fn start_on(ip: IpAddr, dir: &Path) -> Result<Self> {
-        let listener = TcpListener::bind((ip, 0)).with_context(|| format!("cannot listen on {ip}"))?;
+        let listener =
+            TcpListener::bind((ip, 0)).with_context(|| format!("cannot listen on {ip}"))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
@@ -85,9 +86,15 @@ impl ReleaseServer {
         });
         let acceptor = {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name("bed-releases".to_owned()).spawn(move || accept(&listener, &shared))?
+            thread::Builder::new()
+                .name("bed-releases".to_owned())
+                .spawn(move || accept(&listener, &shared))?
         };
-        Ok(Self { address, shared, acceptor: Some(acceptor) })
+        Ok(Self {
+            address,
+            shared,
+            acceptor: Some(acceptor),
+        })
     }
 
     /// `http://ADDRESS:PORT`, what stands for both GitHub's and the channel server's base.
@@ -97,7 +104,10 @@ impl ReleaseServer {
 
     /// Points a channel (`stable`, `v1.36`) at a version.
     pub fn set_channel(&self, channel: &str, version: &str) {
-        self.shared.lock().channels.insert(channel.to_owned(), version.to_owned());
+        self.shared
+            .lock()
+            .channels
+            .insert(channel.to_owned(), version.to_owned());
     }
 
     /// From now on requests whose path holds `part` go wrong this way.
@@ -124,7 +134,10 @@ impl Drop for ReleaseServer {
         self.shared.closing.store(true, Ordering::SeqCst);
         self.clear_faults();
         // The acceptor waits in accept(); a connection wakes it.
-        drop(std::net::TcpStream::connect_timeout(&self.address, Duration::from_secs(1)));
+        drop(std::net::TcpStream::connect_timeout(
+            &self.address,
+            Duration::from_secs(1),
+        ));
         if let Some(acceptor) = self.acceptor.take() {
             drop(acceptor.join());
         }
@@ -139,9 +152,16 @@ impl Shared {
     /// Notes the request and says what goes wrong with it; a hang is over when this returns.
     fn admit(&self, request: &Request) -> Option<Fault> {
         let mut state = self.lock();
-        state.requests.push(format!("{} {}", request.method, request.path));
+        state
+            .requests
+            .push(format!("{} {}", request.method, request.path));
         let fault_of = |state: &State| {
-            state.faults.iter().rev().find(|(part, _)| request.path.contains(part.as_str())).map(|(_, fault)| *fault)
+            state
+                .faults
+                .iter()
+                .rev()
+                .find(|(part, _)| request.path.contains(part.as_str()))
+                .map(|(_, fault)| *fault)
         };
         let fault = fault_of(&state);
         if fault == Some(Fault::Hang) {
@@ -155,7 +175,9 @@ impl Shared {
         if request.method != "GET" && request.method != "HEAD" {
             return Reply::status(405);
         }
-        let Some(path) = http::percent_decode(&request.path) else { return Reply::status(400) };
+        let Some(path) = http::percent_decode(&request.path) else {
+            return Reply::status(400);
+        };
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match parts.as_slice() {
             ["releases", "download", version, asset] => self.asset(&request.path, version, asset),
@@ -202,7 +224,11 @@ impl Shared {
 
     fn channel(&self, id: &str) -> Reply {
         match self.lock().channels.get(id) {
-            Some(version) => Reply::redirect(&format!("{}/releases/tag/{}", self.base, version.replace('+', "%2B"))),
+            Some(version) => Reply::redirect(&format!(
+                "{}/releases/tag/{}",
+                self.base,
+                version.replace('+', "%2B")
+            )),
             None => Reply::status(404),
         }
     }
@@ -230,7 +256,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
         // One connection, one request: whoever hangs hangs alone. A client that went away is its own affair.
         thread::spawn(move || {
-            let Ok(request) = Request::read(&mut stream) else { return };
+            let Ok(request) = Request::read(&mut stream) else {
+                return;
+            };
             let reply = match shared.admit(&request) {
                 Some(Fault::Status(code)) => Reply::status(code),
                 fault => shared.answer(&request).spoilt(fault),

@@ -32,7 +32,10 @@ pub struct Run {
 impl Run {
     /// Sweeps what dead owners left, then claims a new name.
     pub fn begin() -> Result<Self> {
-        anyhow::ensure!(rustix::process::geteuid().is_root(), "the bed needs root: it makes machines");
+        anyhow::ensure!(
+            rustix::process::geteuid().is_root(),
+            "the bed needs root: it makes machines"
+        );
         sweep::sweep_dead()?;
         let _lock = lock_runs()?;
         for attempt in 0..32 {
@@ -154,13 +157,26 @@ pub(crate) fn lock_big() -> Result<File> {
 }
 
 fn lock_file(path: &Path) -> Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    file.lock()
+        .with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
 }
 
 fn fresh_id(attempt: u32) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos());
     let digest = Sha256::digest(format!("{} {now} {attempt}", ProcessId::me()));
-    digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect::<String>()[..5].to_owned()
+    digest
+        .iter()
+        .take(3)
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()[..5]
+        .to_owned()
 }

@@ -30,7 +30,10 @@ pub fn sweep_dead() -> Result<Vec<String>> {
         }
     }
     // A disk without a run: the host was rebooted, and /run with the records is new.
-    for id in names_in(DISKS_DIR).into_iter().filter(|id| !home_of(id).exists()) {
+    for id in names_in(DISKS_DIR)
+        .into_iter()
+        .filter(|id| !home_of(id).exists())
+    {
         fs::remove_dir_all(disks_of(&id))?;
         removed.push(id);
     }
@@ -42,7 +45,9 @@ pub(crate) fn remove_run(id: &str) -> Result<()> {
     let home = home_of(id);
     for line in lines(&home, "processes") {
         // A half-written last line names no process that was ever waited for.
-        let Ok(process) = line.parse::<ProcessId>() else { continue };
+        let Ok(process) = line.parse::<ProcessId>() else {
+            continue;
+        };
         process.kill()?;
     }
     Group::of(id, None).destroy(DEATH_LIMIT)?;
@@ -87,7 +92,9 @@ pub(crate) fn unmount(point: &Path) -> Result<()> {
 pub(crate) fn is_mounted(point: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let wanted = point.display().to_string();
-    mounts.lines().any(|line| line.split(' ').nth(1) == Some(wanted.as_str()))
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(1) == Some(wanted.as_str()))
 }
 
 /// A recorded line is `path=value before the run`.
@@ -98,11 +105,15 @@ fn restore_sysctl(line: &str) -> Result<()> {
 
 fn owner_is_alive(id: &str) -> bool {
     let owner = fs::read_to_string(home_of(id).join("owner")).unwrap_or_default();
-    owner.parse::<ProcessId>().is_ok_and(|owner| owner.is_alive())
+    owner
+        .parse::<ProcessId>()
+        .is_ok_and(|owner| owner.is_alive())
 }
 
 fn names_in(dir: &str) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
@@ -112,17 +123,26 @@ fn names_in(dir: &str) -> Vec<String> {
 
 fn lines(home: &Path, list: &str) -> Vec<String> {
     let text = fs::read_to_string(home.join(list)).unwrap_or_default();
-    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    text.lines()
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Removes a tree of the bed's own, never through a mount that is still there.
 fn remove_all(dir: &PathBuf) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let inside = format!("{}/", dir.display());
-    let busy = mounts.lines().any(|line| line.split(' ').nth(1).is_some_and(|point| point.starts_with(&inside)));
+    let busy = mounts.lines().any(|line| {
+        line.split(' ')
+            .nth(1)
+            .is_some_and(|point| point.starts_with(&inside))
+    });
     anyhow::ensure!(!busy, "{} still has a mount below it", dir.display());
     match fs::remove_dir_all(dir) {
-        Err(error) if dir.exists() => Err(error).with_context(|| format!("cannot remove {}", dir.display())),
+        Err(error) if dir.exists() => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
+        }
         _ => Ok(()),
     }
 }

@@ -1,5 +1,11 @@
 //! The bed tested by itself. Needs root and the cache: run by `tests/run`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 #[path = "bed/control.rs"]
 mod control;

@@ -2,6 +2,8 @@
 //! holds secret contents only as references and digests, and the rendered objects
 //! of Applications in memory (so: no Debug of them, no serialisation).
 
+mod resolve;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use trueup_model::kinds::switches::Powers;
 use trueup_model::kinds::{Role, RollOut, Taint, UnitState};
 use trueup_model::origin::Origin;
 use trueup_model::step::FileSpec;
+
+pub use resolve::{Secrets, resolve};
 
 /// A fleet as one commit wants it.
 #[derive(Debug, Clone)]
@@ -62,6 +66,8 @@ pub struct DesiredMachine {
     pub labels: BTreeMap<String, String>,
     /// Taints of its Kubernetes Node.
     pub taints: Vec<Taint>,
+    /// Parts of its profiles that cannot be used, and why.
+    pub broken: Vec<(Origin, String)>,
 }
 
 /// A systemd unit.

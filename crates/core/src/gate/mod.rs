@@ -5,12 +5,14 @@
 mod agents;
 mod backoff;
 mod budget;
+mod busy;
 mod grant;
 mod order;
 mod pause;
 mod power;
 mod quorum;
 mod space;
+pub mod stale;
 
 use serde::Serialize;
 use trueup_model::step::{Action, Step, Target};
@@ -79,12 +81,14 @@ struct Case<'a> {
 type Gate = fn(&Case<'_>) -> Option<Hold>;
 
 /// In the order in which a person would want to hear of them.
-const GATES: [Gate; 9] = [
+const GATES: [Gate; 11] = [
+    stale::judge,
     pause::judge,
     power::judge,
     grant::judge,
     budget::judge,
     backoff::judge,
+    busy::judge,
     space::judge,
     order::judge,
     quorum::judge,

@@ -9,6 +9,9 @@ use crate::desired::stage;
 use crate::k3s::config::is_server;
 
 pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
+    if let Some(hold) = claim(case) {
+        return Some(hold);
+    }
     match &case.step.action {
         Action::StartK3s { join, .. } => start(case, join.as_deref()),
         Action::ApplyObject { .. } | Action::AdoptObject { .. } => object(case),
@@ -28,6 +31,18 @@ pub(super) fn on_server(case: &Case<'_>, step: &Step) -> bool {
         .machine()
         .and_then(|name| case.desired.machines.get(name))
         .is_some_and(is_server)
+}
+
+/// In a cluster nothing is written before its ownership record stands.
+fn claim(case: &Case<'_>) -> Option<Hold> {
+    if !matches!(case.step.target, Target::Node(_) | Target::Object(..)) {
+        return None;
+    }
+    let claim = case
+        .proposed
+        .iter()
+        .find(|step| matches!(step.action, Action::ClaimCluster))?;
+    Some(Hold::wait("order", format!("after the claim of {}", claim.target)))
 }
 
 fn start(case: &Case<'_>, join: Option<&str>) -> Option<Hold> {

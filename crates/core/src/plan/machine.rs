@@ -170,6 +170,13 @@ fn contents(
     record: &OwnerRecord,
     context: &Context,
 ) {
+    for (origin, why) in &machine.broken {
+        draft.wait(
+            machine.name.as_str(),
+            WaitKind::Broken,
+            format!("{origin}: {why}"),
+        );
+    }
     let mut written = Vec::new();
     for (file, origin) in machine.files.values() {
         if write_file(draft, machine, facts, record, file, origin) {
@@ -179,7 +186,8 @@ fn contents(
     for path in record.files.keys() {
         let declared = machine.files.contains_key(path) || belongs_to_k3s(path);
         let there = !matches!(facts.files.get(path), Some(FileFact::Absent) | None);
-        if !declared && there {
+        // While a part of a profile cannot be read, what it declares is not known.
+        if !declared && there && machine.broken.is_empty() {
             remove_file(draft, machine, path);
         }
     }

@@ -43,6 +43,8 @@ pub struct Context {
     pub commit: String,
     /// Steps that somebody granted, by id.
     pub grants: BTreeSet<Digest>,
+    /// Steps that a saved plan names; any other one makes the plan stale. `None`: all.
+    pub allowed: Option<BTreeSet<Digest>>,
     /// Why the unit is paused, if it is.
     pub paused: Option<String>,
     /// Why nothing of this commit may be carried out (a rewound branch …).

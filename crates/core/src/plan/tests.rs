@@ -31,6 +31,7 @@ pub(crate) fn context() -> Context {
         ceiling: ALL,
         commit: "c".repeat(40),
         grants: BTreeSet::new(),
+        allowed: None,
         paused: None,
         held: None,
         backoff: BTreeMap::new(),
@@ -71,6 +72,7 @@ fn machine(name: &str, role: Role, number: u8) -> DesiredMachine {
         }),
         labels: BTreeMap::new(),
         taints: Vec::new(),
+        broken: Vec::new(),
     }
 }
 

@@ -39,6 +39,49 @@ codes! {
     SOPS_IDENTITY = "TU0111", "sops/identity", "no age identity of the host opens the file";
     SOPS_MAC_MISMATCH = "TU0112", "sops/mac-mismatch", "the file was changed by something other than sops";
     SOPS_TAMPERED = "TU0113", "sops/tampered", "an encrypted value that was changed or moved";
+
+    CONFIG_NO_FLEET = "TU0201", "config/no-fleet", "no Fleet document, or not the one that was asked for";
+    CONFIG_FLEETS = "TU0202", "config/fleets", "two Fleets where one must be";
+    CONFIG_API_VERSION = "TU0203", "config/api-version", "an apiVersion that is nearly, but not, one of trueup's";
+    CONFIG_UNKNOWN_KIND = "TU0204", "config/unknown-kind", "a kind that trueup does not have";
+    CONFIG_UNKNOWN_FIELD = "TU0205", "config/unknown-field", "a field that the kind does not have";
+    CONFIG_MISSING_FIELD = "TU0206", "config/missing-field", "a field that the kind must have";
+    CONFIG_TYPE = "TU0207", "config/type", "a value of another type than the field takes";
+    CONFIG_VALUE = "TU0208", "config/value", "a value that the field does not take";
+    CONFIG_ONE_OF = "TU0209", "config/one-of", "none or several of fields that exclude each other";
+    CONFIG_DUPLICATE_NAME = "TU0210", "config/duplicate-name", "two documents of one kind and name";
+    CONFIG_OUTSIDE_FLEET = "TU0211", "config/outside-fleet", "a document that lies in no Fleet's folder";
+    CONFIG_SOPS_IN_KIND = "TU0212", "config/sops-in-kind", "an encrypted document of one of trueup's kinds";
+    CONFIG_UNREACHED = "TU0213", "config/unreached", "a manifest that no Application points at";
+
+    TREE_SYMLINK = "TU0301", "tree/symlink", "a symbolic link, which is never followed";
+    TREE_SUBMODULE = "TU0302", "tree/submodule", "a submodule, of which nothing is read";
+    TREE_NAME = "TU0303", "tree/name", "a file name that is not UTF-8";
+    TREE_CASE = "TU0304", "tree/case", "names that differ in upper and lower case only";
+    TREE_TOO_LARGE = "TU0305", "tree/too-large", "a document that is too large to be read";
+
+    REF_DANGLING = "TU0401", "ref/dangling", "a name that no document has";
+    REF_SECRET = "TU0402", "ref/secret", "a secret file that is missing, ambiguous or lacks the key";
+    REF_PATH = "TU0403", "ref/path", "a path with nothing at it, or outside the Fleet's folder";
+    REF_NOT_RAW = "TU0404", "ref/not-raw", "a kustomization or chart where plain manifests must be";
+    REF_CYCLE = "TU0405", "ref/cycle", "documents that refer to each other in a circle";
+
+    MANIFEST_SHAPE = "TU0501", "manifest/shape", "a manifest without apiVersion, kind or name";
+    MANIFEST_DUPLICATE = "TU0502", "manifest/duplicate", "one object in two manifests";
+    MANIFEST_NOT_TEXT = "TU0503", "manifest/not-text", "a number or boolean where Kubernetes takes text only";
+
+    K3S_ROLE = "TU0601", "k3s/role", "a machine whose role and cluster do not go together";
+    K3S_OPTION = "TU0602", "k3s/option", "a k3s option that trueup sets itself";
+    QUORUM_NO_SERVER = "TU0603", "quorum/no-server", "a cluster with machines and no server";
+    QUORUM_TWO_SERVERS = "TU0604", "quorum/two-servers", "two servers, of which either one stops the cluster when it fails";
+    QUORUM_EVEN_SERVERS = "TU0605", "quorum/even-servers", "an even number of servers, which survives no more than one fewer";
+
+    NODE_ADDRESS = "TU0701", "node/address", "an address that is malformed or that two machines share";
+    NODE_LABEL = "TU0702", "node/label", "a label that Kubernetes would refuse";
+    NODE_TAINT = "TU0703", "node/taint", "a taint that Kubernetes would refuse";
+    PROFILE_FILE = "TU0704", "profile/file", "a file entry that contradicts itself or another";
+    PROFILE_SYSCTL = "TU0705", "profile/sysctl", "a kernel setting outside what a profile may set";
+    PROFILE_UNIT = "TU0706", "profile/unit", "a unit entry that contradicts itself or another";
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Facts of one cluster, from its API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub struct ClusterFacts {
     /// Kinds (`apiVersion kind`) whose watch is silent for too long or could not be
     /// opened, with the reason: objects of these are Unknown.
     pub blind: BTreeMap<String, String>,
+    /// Asked kinds (`apiVersion`, `kind`) whose objects have no namespace, as the
+    /// server says; a kind that it does not serve (yet) is missing.
+    pub cluster_scoped: BTreeSet<(String, String)>,
     /// The ownership record of the cluster; `None`: nobody manages it.
     pub owner: Option<ClusterOwner>,
     /// Set by somebody on the cluster itself (annotation `trueup.dev/pause` on the

@@ -52,7 +52,7 @@ pub const CREATION_MARK: &str = "trueup.dev/created-by";
 pub const FIELD_MANAGER: &str = "trueup";
 
 /// A live object. The JSON is shared: a snapshot of a thousand objects is cheap.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct LiveObject {
     /// Its name.
     pub object: ObjectRef,
@@ -63,7 +63,7 @@ pub struct LiveObject {
 }
 
 /// What the API server answered to an apply or its dry run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Answer {
     /// `metadata.uid`; in a dry run of a create it is made up.
     pub uid: String,
@@ -71,4 +71,23 @@ pub struct Answer {
     pub created: bool,
     /// The whole object with `metadata.managedFields`.
     pub json: Arc<serde_json::Value>,
+}
+
+// An object may be a Secret: no Debug output shows its content.
+impl fmt::Debug for LiveObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveObject")
+            .field("object", &self.object)
+            .field("uid", &self.uid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("uid", &self.uid)
+            .field("created", &self.created)
+            .finish_non_exhaustive()
+    }
 }

@@ -49,6 +49,23 @@ pub enum ClusterError {
         /// `message`, capped, without values of a Secret.
         message: String,
     },
+    /// Other managers own the fields that were to be written.
+    #[error("{what}: other managers own fields: {}", listed(fields))]
+    Conflict {
+        /// What was asked.
+        what: String,
+        /// `(manager, field)` pairs.
+        fields: Vec<(String, String)>,
+    },
+    /// Nothing was written, because what was decided on is no longer so: observe
+    /// again, then decide again.
+    #[error("{what} is refused: {why}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// What is not as it was.
+        why: String,
+    },
     /// The reply was lost: the request may have had an effect.
     #[error("{what}: the reply was lost: {why}")]
     Lost {
@@ -57,6 +74,14 @@ pub enum ClusterError {
         /// What happened.
         why: String,
     },
+}
+
+fn listed(fields: &[(String, String)]) -> String {
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|(manager, field)| format!("{field} ({manager})"))
+        .collect();
+    fields.join(", ")
 }
 
 /// Why an object was not applied (or would not be).
@@ -102,6 +127,10 @@ pub trait ClusterApi: Send + Sync + std::fmt::Debug {
     /// in step; later calls cost no request. `kinds` (`apiVersion kind`) are
     /// watched in addition to those of the inventories.
     async fn facts(&self, kinds: &[(String, String)]) -> Result<ClusterFacts, ClusterError>;
+
+    /// Waits until there is something new since the last `facts`. A wake-up carries
+    /// no data, and it may come without need.
+    async fn changed(&self);
 
     /// `/readyz` of one server, asked now.
     async fn ready(&self, server: &NodeName) -> Result<(), ClusterError>;

@@ -2,7 +2,11 @@
 //!
 //! `bed up N [--control-plane] [--k3s]` starts machines and prints how to reach
 //! them until Ctrl-C; `bed sweep` removes what killed owners left.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that talks to people"
+)]
 
 use std::{io::Write, process::ExitCode};
 
@@ -45,9 +49,14 @@ fn up(args: &[&str]) -> Result<()> {
         }
     }
     // The handlers stand before the first machine does: Ctrl-C must never skip the removal.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let entered = runtime.enter();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     drop(entered);
     let mut spec = BedSpec::with_machines(count);
     spec.k3s_ready = k3s;
@@ -55,12 +64,24 @@ fn up(args: &[&str]) -> Result<()> {
     println!("run {}", bed.id());
     for machine in bed.machines() {
         let (key, hosts) = (bed.ssh_key_path(), bed.known_hosts_path());
-        println!("ssh -i {} -o UserKnownHostsFile={} root@{}", key.display(), hosts.display(), machine.ip());
+        println!(
+            "ssh -i {} -o UserKnownHostsFile={} root@{}",
+            key.display(),
+            hosts.display(),
+            machine.ip()
+        );
     }
-    let plane = if control_plane { Some(ControlPlane::start(ControlSpec::full())?) } else { None };
+    let plane = if control_plane {
+        Some(ControlPlane::start(ControlSpec::full())?)
+    } else {
+        None
+    };
     if let Some(plane) = &plane {
         println!("run {}", plane.id());
-        println!("export KUBECONFIG={}", plane.kubeconfig_path("admin").display());
+        println!(
+            "export KUBECONFIG={}",
+            plane.kubeconfig_path("admin").display()
+        );
     }
     println!("ready; Ctrl-C removes everything");
     std::io::stdout().flush()?;

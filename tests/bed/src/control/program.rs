@@ -24,14 +24,30 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn new(name: &'static str, words: Vec<String>, log: PathBuf, group: Group, ledger: Ledger) -> Self {
-        Self { name, words, log, group, ledger, child: Mutex::new(None) }
+    pub fn new(
+        name: &'static str,
+        words: Vec<String>,
+        log: PathBuf,
+        group: Group,
+        ledger: Ledger,
+    ) -> Self {
+        Self {
+            name,
+            words,
+            log,
+            group,
+            ledger,
+            child: Mutex::new(None),
+        }
     }
 
     pub fn start(&self) -> Result<()> {
         let mut child = self.child();
         anyhow::ensure!(child.is_none(), "{} runs already", self.name);
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)?;
         let mut words = self.group.enter_words();
         words.extend(self.words.iter().cloned());
         let started = Command::new("setsid")
@@ -52,11 +68,17 @@ impl Program {
     /// An error with the end of its log when it ended by itself.
     pub fn check(&self) -> Result<()> {
         let mut child = self.child();
-        let Some(running) = child.as_mut() else { bail!("{} is not started", self.name) };
+        let Some(running) = child.as_mut() else {
+            bail!("{} is not started", self.name)
+        };
         if let Some(status) = running.try_wait()? {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            bail!("{} ended ({status}): {}", self.name, lines[lines.len().saturating_sub(8)..].join("\n"));
+            bail!(
+                "{} ended ({status}): {}",
+                self.name,
+                lines[lines.len().saturating_sub(8)..].join("\n")
+            );
         }
         Ok(())
     }
@@ -85,9 +107,12 @@ impl Program {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         let child = self.child();
-        let running = child.as_ref().with_context(|| format!("{} is not started", self.name))?;
+        let running = child
+            .as_ref()
+            .with_context(|| format!("{} is not started", self.name))?;
         // Not yet waited for, so the id is still its own.
-        let pid = Pid::from_raw(i32::try_from(running.id())?).context("a process id is positive")?;
+        let pid =
+            Pid::from_raw(i32::try_from(running.id())?).context("a process id is positive")?;
         Ok(kill_process(pid, signal)?)
     }
 

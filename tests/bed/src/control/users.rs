@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    os::unix::fs::OpenOptionsExt,
     io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -32,13 +32,20 @@ pub struct User {
 
 impl User {
     pub fn new(name: &str, role: Role) -> Self {
-        Self { name: name.to_owned(), role }
+        Self {
+            name: name.to_owned(),
+            role,
+        }
     }
 
     /// A token that is this user's on this run alone.
     pub fn token(&self, run: &str) -> String {
         let digest = Sha256::digest(format!("trueup-bed {run} {}", self.name));
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        digest
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -57,7 +64,13 @@ pub(super) fn write_tokens(path: &Path, users: &[User], run: &str) -> Result<()>
 }
 
 /// A kubeconfig with the user's token (JSON, which is YAML too).
-pub(super) fn write_kubeconfig(dir: &Path, user: &User, run: &str, server: &str, ca: &Path) -> Result<PathBuf> {
+pub(super) fn write_kubeconfig(
+    dir: &Path,
+    user: &User,
+    run: &str,
+    server: &str,
+    ca: &Path,
+) -> Result<PathBuf> {
     let path = dir.join(format!("{}.kubeconfig", user.name));
     let ca = STANDARD.encode(fs::read(ca)?);
     let config = json!({
@@ -89,6 +102,11 @@ subjects: [{ apiGroup: rbac.authorization.k8s.io, kind: Group, name: "trueup-bed
 "#;
 
 fn write_private(path: &Path, text: &str) -> Result<()> {
-    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
     Ok(file.write_all(text.as_bytes())?)
 }

@@ -28,11 +28,17 @@ impl Request {
         let mut lines = BufReader::new(stream.take(HEAD_LIMIT_BYTES)).lines();
         let first = lines.next().context("no request")??;
         let mut words = first.split(' ');
-        let (method, target) = (words.next().context("no method")?, words.next().context("no target")?);
+        let (method, target) = (
+            words.next().context("no method")?,
+            words.next().context("no target")?,
+        );
         let path = target.split('?').next().unwrap_or_default().to_owned();
         for line in lines {
             if line?.is_empty() {
-                return Ok(Self { method: method.to_owned(), path });
+                return Ok(Self {
+                    method: method.to_owned(),
+                    path,
+                });
             }
         }
         anyhow::bail!("the request's head did not end")
@@ -49,15 +55,27 @@ pub(super) struct Reply {
 
 impl Reply {
     pub(super) fn status(status: u16) -> Self {
-        Self { status, header: None, content: Vec::new(), cut_after: None }
+        Self {
+            status,
+            header: None,
+            content: Vec::new(),
+            cut_after: None,
+        }
     }
 
     pub(super) fn content(kind: &str, content: Vec<u8>) -> Self {
-        Self { header: Some(("Content-Type", kind.to_owned())), content, ..Self::status(200) }
+        Self {
+            header: Some(("Content-Type", kind.to_owned())),
+            content,
+            ..Self::status(200)
+        }
     }
 
     pub(super) fn redirect(target: &str) -> Self {
-        Self { header: Some(("Location", target.to_owned())), ..Self::status(302) }
+        Self {
+            header: Some(("Location", target.to_owned())),
+            ..Self::status(302)
+        }
     }
 
     pub(super) fn spoilt(mut self, fault: Option<Fault>) -> Self {
@@ -75,7 +93,11 @@ impl Reply {
     }
 
     pub(super) fn write(&self, stream: &mut TcpStream, head_only: bool) -> Result<()> {
-        let mut head = format!("HTTP/1.1 {} bed\r\nContent-Length: {}\r\n", self.status, self.content.len());
+        let mut head = format!(
+            "HTTP/1.1 {} bed\r\nContent-Length: {}\r\n",
+            self.status,
+            self.content.len()
+        );
         if let Some((name, value)) = &self.header {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -113,7 +135,10 @@ mod tests {
 
     #[test]
     fn paths_are_decoded_once() {
-        assert_eq!(percent_decode("/v1.36.3%2Bk3s1/k3s").as_deref(), Some("/v1.36.3+k3s1/k3s"));
+        assert_eq!(
+            percent_decode("/v1.36.3%2Bk3s1/k3s").as_deref(),
+            Some("/v1.36.3+k3s1/k3s")
+        );
         assert_eq!(percent_decode("/%252B").as_deref(), Some("/%2B"));
         assert_eq!(percent_decode("/%2").as_deref(), None);
         assert_eq!(percent_decode("/%ff").as_deref(), None);

@@ -8,8 +8,16 @@ const ASSET: &str = "/releases/download/v1.36.3%2Bk3s1/k3s";
 
 /// curl's exit code and what it printed.
 fn curl(args: &[&str], url: &str) -> (i32, String) {
-    let output = Command::new("curl").args(["-sS", "--noproxy", "*"]).args(args).arg(url).output().unwrap();
-    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let output = Command::new("curl")
+        .args(["-sS", "--noproxy", "*"])
+        .args(args)
+        .arg(url)
+        .output()
+        .unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
 }
 
 fn releases() -> tempfile::TempDir {
@@ -25,15 +33,42 @@ fn downloads_checksums_and_channels() {
     let server = ReleaseServer::start(dir.path()).unwrap();
     let url = |path: &str| format!("{}{path}", server.base_url());
 
-    assert_eq!(curl(&["-f"], &url(ASSET)), (0, "#!/bin/sh\necho k3s\n".to_owned()));
-    let (_, sums) = curl(&["-f"], &url("/releases/download/v1.36.3%2Bk3s1/sha256sum-amd64.txt"));
-    assert_eq!(sums, "43acdf7de3937356da8a1992eb67860b55156f937385bab22b8c5e19f28cf35c  k3s\n");
-    assert_eq!(curl(&["-f"], &url("/releases/download/v1.36.3+k3s1/k3s")).0, 22);
-    assert_eq!(curl(&["-f"], &url("/releases/download/v1.36.4%2Bk3s1/k3s")).0, 22);
+    assert_eq!(
+        curl(&["-f"], &url(ASSET)),
+        (0, "#!/bin/sh\necho k3s\n".to_owned())
+    );
+    let (_, sums) = curl(
+        &["-f"],
+        &url("/releases/download/v1.36.3%2Bk3s1/sha256sum-amd64.txt"),
+    );
+    assert_eq!(
+        sums,
+        "43acdf7de3937356da8a1992eb67860b55156f937385bab22b8c5e19f28cf35c  k3s\n"
+    );
+    assert_eq!(
+        curl(&["-f"], &url("/releases/download/v1.36.3+k3s1/k3s")).0,
+        22
+    );
+    assert_eq!(
+        curl(&["-f"], &url("/releases/download/v1.36.4%2Bk3s1/k3s")).0,
+        22
+    );
 
     server.set_channel("stable", "v1.36.3+k3s1");
-    let (_, location) = curl(&["-f", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}"], &url("/v1-release/channels/stable"));
-    assert_eq!(location, format!("302 {}/releases/tag/v1.36.3%2Bk3s1", server.base_url()));
+    let (_, location) = curl(
+        &[
+            "-f",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code} %{redirect_url}",
+        ],
+        &url("/v1-release/channels/stable"),
+    );
+    assert_eq!(
+        location,
+        format!("302 {}/releases/tag/v1.36.3%2Bk3s1", server.base_url())
+    );
     let (_, list) = curl(&["-f"], &url("/v1-release/channels"));
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     assert_eq!(list["data"][0]["id"], "stable");
@@ -53,7 +88,10 @@ fn it_lies_fails_and_hangs_when_told() {
     assert_eq!(corrupt.len(), whole.len());
     assert_ne!(corrupt, whole);
     server.set_fault("/k3s", Fault::Status(503));
-    assert_eq!(curl(&["-o", "/dev/null", "-w", "%{http_code}"], &url).1, "503");
+    assert_eq!(
+        curl(&["-o", "/dev/null", "-w", "%{http_code}"], &url).1,
+        "503"
+    );
     server.set_fault("/k3s", Fault::CutAfter(4));
     assert_eq!(curl(&[], &url), (18, "#!/b".to_owned()));
     server.set_fault("/k3s", Fault::Hang);

@@ -12,13 +12,34 @@ use trueup_bed::{process::ProcessId, sweep};
 /// Everything on the host that carries a run's name.
 fn traces(run: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for dir in ["/run/trueup-bed", "/var/tmp/trueup-bed", "/sys/class/net", "/run/netns", "/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"] {
-        let Ok(entries) = fs::read_dir(dir) else { continue };
-        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        found.extend(names.filter(|name| name.contains(run)).map(|name| format!("{dir}/{name}")));
+    for dir in [
+        "/run/trueup-bed",
+        "/var/tmp/trueup-bed",
+        "/sys/class/net",
+        "/run/netns",
+        "/sys/fs/cgroup",
+        "/sys/fs/cgroup/unified",
+        "/sys/fs/cgroup/systemd",
+    ] {
+        let Ok(entries) = fs::read_dir(dir) else {
+            continue;
+        };
+        let names = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        found.extend(
+            names
+                .filter(|name| name.contains(run))
+                .map(|name| format!("{dir}/{name}")),
+        );
     }
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    found.extend(mounts.lines().filter(|line| line.contains(&format!("/{run}/"))).map(str::to_owned));
+    found.extend(
+        mounts
+            .lines()
+            .filter(|line| line.contains(&format!("/{run}/")))
+            .map(str::to_owned),
+    );
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         if String::from_utf8_lossy(&words).contains(&format!("/{run}/")) {
@@ -35,18 +56,31 @@ fn nothing_is_left_of_an_owner_that_was_killed() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(owner.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let said: Vec<String> = lines.take_while(|line| !line.starts_with("ready")).collect();
-    let runs: Vec<&str> = said.iter().filter_map(|line| line.strip_prefix("run ")).collect();
+    let lines = BufReader::new(owner.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let said: Vec<String> = lines
+        .take_while(|line| !line.starts_with("ready"))
+        .collect();
+    let runs: Vec<&str> = said
+        .iter()
+        .filter_map(|line| line.strip_prefix("run "))
+        .collect();
     assert_eq!(runs.len(), 2, "{said:?}");
     let processes: Vec<ProcessId> = runs
         .iter()
         .flat_map(|run| {
-            let list = fs::read_to_string(Path::new("/run/trueup-bed").join(run).join("processes")).unwrap();
-            list.lines().map(|line| line.parse().unwrap()).collect::<Vec<ProcessId>>()
+            let list = fs::read_to_string(Path::new("/run/trueup-bed").join(run).join("processes"))
+                .unwrap();
+            list.lines()
+                .map(|line| line.parse().unwrap())
+                .collect::<Vec<ProcessId>>()
         })
         .collect();
-    assert!(processes.len() >= 6 && processes.iter().all(ProcessId::is_alive), "{processes:?}");
+    assert!(
+        processes.len() >= 6 && processes.iter().all(ProcessId::is_alive),
+        "{processes:?}"
+    );
 
     owner.kill().unwrap();
     owner.wait().unwrap();

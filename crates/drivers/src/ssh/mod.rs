@@ -1,0 +1,17 @@
+//! Machines, over SSH or the one that trueup runs on, behind
+//! [`NodeShell`](trueup_model::port::NodeShell). What is run there is the node
+//! script and nothing else.
+
+mod allow;
+mod connect;
+mod host_key;
+mod local;
+mod process;
+mod session;
+mod settings;
+mod shell;
+
+pub use allow::{AllowList, BadAllow};
+pub use local::LocalShell;
+pub use settings::{CONNECT_LIMIT, Hop, Identity, SettingsError, SshSettings};
+pub use shell::SshShell;

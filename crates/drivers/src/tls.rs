@@ -1,0 +1,114 @@
+//! TLS as a client with a certificate: PEM texts become a rustls configuration.
+//! Shared by the drivers that speak to a cluster (its API, its etcd). The crypto
+//! provider is named here, so nothing depends on a default of the process.
+
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// What is wrong with certificates or keys. Never holds any of their bytes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    /// The text holds no certificate or key, or one that cannot be read.
+    #[error("the {what} cannot be read: {why}")]
+    Unreadable {
+        /// `certificate authority`, `client certificate`, `client key`.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// rustls refuses the combination.
+    #[error("the client certificate and its key are refused: {0}")]
+    Refused(#[from] rustls::Error),
+}
+
+/// From when to when a certificate is valid, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Validity {
+    /// `notBefore`.
+    pub(crate) from_s: i64,
+    /// `notAfter`.
+    pub(crate) until_s: i64,
+}
+
+/// The certificates of a PEM text; at least one.
+fn certificates(
+    pem: &[u8],
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let mut text = pem;
+    let certs: Result<Vec<_>, _> = rustls_pemfile::certs(&mut text).collect();
+    match certs {
+        Ok(certs) if certs.is_empty() => Err(TlsError::Unreadable {
+            what,
+            why: "it holds no PEM certificate".to_owned(),
+        }),
+        Ok(certs) => Ok(certs),
+        Err(error) => Err(TlsError::Unreadable {
+            what,
+            why: error.to_string(),
+        }),
+    }
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let mut text = pem;
+    match rustls_pemfile::private_key(&mut text) {
+        Ok(Some(key)) => Ok(key),
+        Ok(None) => Err(TlsError::Unreadable {
+            what: "client key",
+            why: "it holds no PEM key".to_owned(),
+        }),
+        Err(error) => Err(TlsError::Unreadable {
+            what: "client key",
+            why: error.to_string(),
+        }),
+    }
+}
+
+/// When the first certificate of a PEM text is valid.
+pub(crate) fn validity(pem: &[u8]) -> Result<Validity, TlsError> {
+    let unreadable = |why: String| TlsError::Unreadable {
+        what: "client certificate",
+        why,
+    };
+    let certs = certificates(pem, "client certificate")?;
+    let leaf = certs
+        .first()
+        .ok_or_else(|| unreadable("it is empty".to_owned()))?;
+    let (_, parsed) =
+        X509Certificate::from_der(leaf).map_err(|error| unreadable(error.to_string()))?;
+    Ok(Validity {
+        from_s: parsed.validity().not_before.timestamp(),
+        until_s: parsed.validity().not_after.timestamp(),
+    })
+}
+
+/// A client's configuration: trusts `ca` alone, shows `identity` (certificate chain
+/// and key) where there is one, offers `alpn`.
+pub(crate) fn client_config(
+    ca: &[u8],
+    identity: Option<(&[u8], &[u8])>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for cert in certificates(ca, "certificate authority")? {
+        roots.add(cert).map_err(|error| TlsError::Unreadable {
+            what: "certificate authority",
+            why: error.to_string(),
+        })?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        Some((cert, key)) => builder
+            .with_client_auth_cert(certificates(cert, "client certificate")?, private_key(key)?)?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Ok(Arc::new(config))
+}

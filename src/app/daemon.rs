@@ -1,0 +1,325 @@
+//! The loop: watches the branch, converges the tip, watches for drift, says what is
+//! true. Wake-ups carry no data; every pass reads the whole state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
+use trueup_core::engine::{Effect, Event, Judgement};
+use trueup_drivers::forge::NotesForge;
+use trueup_drivers::git::watch;
+use trueup_model::id::{CommitId, UnitId};
+use trueup_model::verdict::VerdictState;
+
+use super::clock::now_s;
+use super::commit::Commit;
+use super::drive::Report;
+use super::office::Office;
+use super::socket::{self, Asked};
+use super::verdicts::Speaker;
+use super::{outbox, tip};
+use crate::cli::Failure;
+use crate::cli::exit::Exit;
+
+/// A local branch is looked at this often even when no event came: watches lose some.
+const LOCAL_POLL: Duration = Duration::from_secs(15);
+/// Deliveries are tried this often.
+const OUTBOX_EVERY: Duration = Duration::from_secs(1);
+/// Steps that are under way are waited for so long when the loop is told to end; the
+/// jobs themselves go on and are found again at the next start.
+const SHUTDOWN: Duration = Duration::from_secs(8);
+/// Events of a cluster that come together are one wake-up.
+const SETTLE: Duration = Duration::from_millis(150);
+
+/// Run for ever.
+pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
+    let failure = |error: std::io::Error| Failure::new("TU0914", error.to_string());
+    let mut requests = socket::listen(&office.runtime.host.settings).map_err(failure)?;
+    let mut term = signal(SignalKind::terminate()).map_err(failure)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(failure)?;
+    let mut hup = signal(SignalKind::hangup()).map_err(failure)?;
+    let repo = office.runtime.host.settings.repo.clone();
+    let pushed = Arc::new(Notify::new());
+    let watcher = watch::local(&repo.url, &repo.branch, Arc::clone(&pushed));
+    let poll = match &watcher {
+        Some(_) => LOCAL_POLL,
+        None => Duration::from_secs(repo.interval_s.max(1)),
+    };
+    let mut look = ticker(poll);
+    let mut deliveries = ticker(OUTBOX_EVERY);
+    let mut watchdog = ticker(watchdog_every());
+    let forge = NotesForge::new(office.runtime.host.mirror.dir());
+    let mut daemon = Daemon {
+        office: *office,
+        judged: BTreeMap::new(),
+        watched: Vec::new(),
+        refused: None,
+    };
+    daemon.recover();
+    loop {
+        tokio::select! {
+            report = daemon.office.runtime.reports.recv() => match report {
+                Some(report) => daemon.report(report),
+                None => return Ok(Exit::Error),
+            },
+            Some(asked) = requests.recv() => Box::pin(daemon.answer(asked)).await,
+            () = pushed.notified() => Box::pin(daemon.look_at_tip()).await,
+            _ = look.tick() => Box::pin(daemon.look_at_tip()).await,
+            _ = hup.recv() => Box::pin(daemon.look_at_tip()).await,
+            _ = deliveries.tick() => {
+                outbox::deliver(daemon.office.runtime.host.store.as_ref(), &forge).await;
+            }
+            // Pinged by the loop itself: a loop that hangs is restarted.
+            _ = watchdog.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+        }
+    }
+    notify(&[sd_notify::NotifyState::Stopping]);
+    daemon.stop().await;
+    outbox::deliver(daemon.office.runtime.host.store.as_ref(), &forge).await;
+    Ok(Exit::Done)
+}
+
+fn ticker(every: Duration) -> tokio::time::Interval {
+    let mut ticker = interval(every);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
+
+fn watchdog_every() -> Duration {
+    sd_notify::watchdog_enabled().map_or(Duration::from_secs(60), |period| period / 3)
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+struct Daemon {
+    office: Office,
+    /// What was said of the tip, by unit.
+    judged: BTreeMap<UnitId, Judgement>,
+    /// Tasks that pass on wake-ups of clusters.
+    watched: Vec<tokio::task::JoinHandle<()>>,
+    /// The newest tip that could not be taken.
+    refused: Option<CommitId>,
+}
+
+impl Daemon {
+    /// After a start: steps whose end was never written are unknown. What they did is
+    /// seen when the machines are looked at; jobs that still run are waited for.
+    fn recover(&self) {
+        let store = &self.office.runtime.host.store;
+        let at = super::runtime::seconds(now_s());
+        match store.abandon_unfinished("trueup ended while it was under way", at) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "steps were under way when trueup ended"),
+            Err(error) => tracing::warn!(%error, "the journal cannot be read"),
+        }
+    }
+
+    async fn look_at_tip(&mut self) {
+        match tip::fetch(&self.office.runtime.host, None).await {
+            Ok(found) => {
+                let known = self.office.runtime.tip() == Some(&found.commit)
+                    || self.refused.as_ref() == Some(&found.commit);
+                if known && self.office.runtime.held == found.held {
+                    return;
+                }
+                self.office.runtime.held = found.held;
+                self.take(found.commit).await;
+            }
+            Err(failure) => {
+                // Never read as "delete everything": what was true stays wanted.
+                tracing::warn!(why = failure.message, "the branch cannot be read");
+                self.office.runtime.branch_problem = Some(failure.message);
+            }
+        }
+        notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    async fn take(&mut self, id: CommitId) {
+        let before = self.office.runtime.tip().cloned();
+        self.office.runtime.branch_problem = None;
+        let loaded = Commit::load(
+            &self.office.runtime.host,
+            id.clone(),
+            self.office.runtime.commit.as_ref(),
+        );
+        if let Some(before) = before.as_ref().filter(|before| **before != id) {
+            self.speaker(before).superseded(&id);
+        }
+        if let Some(refused) = self.refused.take().filter(|refused| *refused != id) {
+            self.speaker(&refused).superseded(&id);
+        }
+        let commit = match loaded {
+            Ok(commit) => commit,
+            Err(error) => {
+                self.refuse(&id, &error.to_string());
+                return;
+            }
+        };
+        if commit.plan.is_none() {
+            let first = commit.first_error().unwrap_or_default();
+            self.refuse(&id, &first);
+            self.office.runtime.broken = Some(commit);
+            return;
+        }
+        self.office.runtime.broken = None;
+        let findings = commit.errors();
+        let text = match findings {
+            0 => "no errors".to_owned(),
+            _ => commit.first_error().unwrap_or_default(),
+        };
+        let state = if findings == 0 {
+            VerdictState::Success
+        } else {
+            VerdictState::Failure
+        };
+        self.office.runtime.take(commit);
+        self.speaker(&id).say("validate", state, &text);
+        if let Err(error) = self.office.runtime.host.accept(&id) {
+            tracing::warn!(%error, "the tip is not recorded");
+        }
+        self.judged.clear();
+        self.watch_clusters();
+        for unit in self.office.runtime.unit_ids() {
+            if let Some(context) = self.office.runtime.establish(&unit).await {
+                let effects = self.office.runtime.engage(&unit, context);
+                self.effects(&unit, &effects);
+            }
+        }
+    }
+
+    /// A commit that cannot be used changes nothing: the one before stays wanted.
+    fn refuse(&mut self, id: &CommitId, why: &str) {
+        let speaker = self.speaker(id);
+        speaker.say("validate", VerdictState::Failure, why);
+        speaker.say("converged", VerdictState::Failure, why);
+        self.refused = Some(id.clone());
+    }
+
+    fn speaker<'a>(&'a self, commit: &'a CommitId) -> Speaker<'a> {
+        Speaker {
+            store: self.office.runtime.host.store.as_ref(),
+            fleet: &self.office.runtime.host.settings.fleet,
+            commit,
+        }
+    }
+
+    fn watch_clusters(&mut self) {
+        for task in self.watched.drain(..) {
+            task.abort();
+        }
+        let Some(sound) = self.office.runtime.sound() else {
+            return;
+        };
+        let clusters: Vec<_> = sound
+            .world
+            .clusters()
+            .map(|(name, ports)| (UnitId::Cluster(name.clone()), Arc::clone(&ports.changed)))
+            .collect();
+        for (unit, changed) in clusters {
+            let reports = self.office.runtime.driver.reports();
+            self.watched.push(tokio::spawn(async move {
+                loop {
+                    changed.notified().await;
+                    tokio::time::sleep(SETTLE).await;
+                    if reports.send(Report::Time(unit.clone())).is_err() {
+                        return;
+                    }
+                }
+            }));
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        if let Some((unit, effects)) = self.office.runtime.report(report) {
+            self.effects(&unit, &effects);
+        }
+    }
+
+    fn effects(&mut self, unit: &UnitId, effects: &[Effect]) {
+        let Some(commit) = self.office.runtime.tip().cloned() else {
+            return;
+        };
+        for effect in effects {
+            let (Effect::Decide(judgement) | Effect::Tell(judgement)) = effect else {
+                continue;
+            };
+            self.judged.insert(unit.clone(), judgement.clone());
+            if matches!(effect, Effect::Decide(_)) && judgement.state == VerdictState::Success {
+                self.office.runtime.settle(unit);
+            }
+            let units = self.office.runtime.unit_ids();
+            let speaker = self.speaker(&commit);
+            speaker.apply(&self.judged);
+            speaker.converged(&self.judged, &units);
+        }
+        self.planned(&commit);
+        let decided = self.judged.get(unit).is_some_and(|judgement| judgement.state.is_final());
+        if decided
+            && let Some(driven) = self.office.runtime.units.get(unit)
+            && let Some(round) = driven.engine.round()
+        {
+            self.speaker(&commit).drift(unit, round);
+        }
+    }
+
+    /// Once every unit was looked at: what the commit would do.
+    fn planned(&self, commit: &CommitId) {
+        let runtime = &self.office.runtime;
+        let context = format!("trueup/{}/plan", runtime.host.settings.fleet);
+        let said = runtime.host.store.newest(commit, &context).ok().flatten();
+        if said.is_some() {
+            return;
+        }
+        if let Some((steps, held)) = runtime.forecast_sizes() {
+            let text = match (steps, held) {
+                (0, 0) => "no changes".to_owned(),
+                (steps, 0) => format!("{steps} steps"),
+                (steps, held) => format!("{steps} steps, {held} held"),
+            };
+            self.speaker(commit).say("plan", VerdictState::Success, &text);
+        }
+    }
+
+    async fn answer(&mut self, asked: Asked) {
+        let result = self.office.answer(asked.request, &asked.author).await;
+        // A client that went away needs no answer.
+        let _gone = asked.answer.send(result);
+        // A grant of a held commit changes what the tip is.
+        if self.office.runtime.held.is_some() {
+            Box::pin(self.look_at_tip()).await;
+        }
+    }
+
+    /// No new step; what is under way is waited for a while.
+    async fn stop(&mut self) {
+        let ids: Vec<UnitId> = self.office.runtime.units.keys().cloned().collect();
+        for unit in &ids {
+            if let Some(driven) = self.office.runtime.units.get_mut(unit) {
+                driven.engine.on(Event::Stop, now_s());
+            }
+        }
+        let deadline = tokio::time::Instant::now() + SHUTDOWN;
+        while self
+            .office
+            .runtime
+            .units
+            .values()
+            .any(|driven| matches!(driven.engine.phase(), trueup_core::engine::Phase::Performing(_)))
+        {
+            let reports = &mut self.office.runtime.reports;
+            match tokio::time::timeout_at(deadline, reports.recv()).await {
+                Ok(Some(report)) => self.report(report),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+}

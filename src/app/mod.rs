@@ -1,0 +1,24 @@
+//! The app: settings become drivers, drivers serve engines. The only place that
+//! names concrete drivers.
+
+pub mod commit;
+pub mod daemon;
+pub mod host;
+pub mod office;
+pub mod result;
+pub mod runtime;
+pub mod settings;
+pub mod socket;
+pub mod view;
+
+mod clock;
+mod compare;
+mod drive;
+mod journal;
+mod look;
+mod once;
+mod outbox;
+mod perform;
+mod tip;
+mod vault;
+mod world;

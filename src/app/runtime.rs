@@ -1,0 +1,336 @@
+//! A fleet being worked on: the tip of its branch, an engine per unit, and what
+//! people said (grants, pauses). `plan`, `apply` and `run` all stand on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use trueup_core::desired::DesiredUnit;
+use trueup_core::engine::{Effect, Event, UnitEngine};
+use trueup_core::observed::SeenUnit;
+use trueup_core::plan::{Context, Round, UnitPlan, forecast, round};
+use trueup_model::facts::Known;
+use trueup_model::id::{Claim, CommitId, Digest, UnitId};
+use trueup_model::port::store::{Settled, Store};
+
+use super::clock::now_s;
+use super::commit::{Commit, Sound};
+use super::compare::Comparer;
+use super::drive::{Driven, Driver, Means, Report};
+use super::host::Host;
+use super::look::look;
+use super::perform::Performer;
+
+/// A fleet being worked on.
+#[derive(Debug)]
+pub struct Runtime {
+    /// This host.
+    pub host: Host,
+    /// The commit that is worked on.
+    pub commit: Option<Commit>,
+    pub(crate) driver: Driver,
+    pub(crate) reports: UnboundedReceiver<Report>,
+    pub(crate) units: BTreeMap<UnitId, Driven>,
+    means: BTreeMap<UnitId, Means>,
+    /// Last facts, for plans and statuses.
+    pub(crate) seen: BTreeMap<UnitId, (i64, SeenUnit)>,
+    /// Rounds of units that no engine drives (`status` without a loop).
+    pub(crate) rounds: BTreeMap<UnitId, Round>,
+    /// Steps that a plan file allows; `None`: all.
+    pub(crate) allowed: Option<BTreeSet<Digest>>,
+    /// Why nothing of the tip may be carried out.
+    pub(crate) held: Option<String>,
+}
+
+impl Runtime {
+    /// A runtime on this host.
+    pub fn new(host: Host) -> Self {
+        let (driver, reports) = Driver::new();
+        Self {
+            host,
+            commit: None,
+            driver,
+            reports,
+            units: BTreeMap::new(),
+            means: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            rounds: BTreeMap::new(),
+            allowed: None,
+            held: None,
+        }
+    }
+
+    fn store(&self) -> &Arc<dyn Store> {
+        &self.host.store
+    }
+
+    /// The sound part of the commit.
+    pub(crate) fn sound(&self) -> Option<&Sound> {
+        self.commit.as_ref()?.plan.as_ref()
+    }
+
+    /// Work on this commit from now on. Units that are gone are no longer looked at;
+    /// nothing on them is touched.
+    pub(crate) fn take(&mut self, commit: Commit) {
+        self.commit = Some(commit);
+        let Some(sound) = self.sound().cloned() else {
+            return;
+        };
+        self.means.clear();
+        for (id, unit) in &sound.desired.units {
+            let cluster = unit
+                .cluster
+                .as_ref()
+                .map_or("", |cluster| cluster.name.as_str());
+            let comparer = Comparer::new(cluster, Arc::clone(&sound.vault), Arc::clone(self.store()));
+            let means = Means {
+                performer: Performer {
+                    world: Arc::clone(&sound.world),
+                    vault: Arc::clone(&sound.vault),
+                    store: Arc::clone(self.store()),
+                },
+                comparer: Arc::new(comparer),
+            };
+            self.driver.equip(id.clone(), means.clone());
+            self.means.insert(id.clone(), means);
+        }
+        self.units.retain(|id, _| sound.desired.units.contains_key(id));
+        self.seen.retain(|id, _| sound.desired.units.contains_key(id));
+    }
+
+    /// The desired state of a unit.
+    pub(crate) fn desired(&self, unit: &UnitId) -> Option<Arc<DesiredUnit>> {
+        let unit = self.sound()?.desired.units.get(unit)?;
+        Some(Arc::new(unit.clone()))
+    }
+
+    /// All units of the commit.
+    pub fn unit_ids(&self) -> Vec<UnitId> {
+        self.sound()
+            .map(|sound| sound.desired.units.keys().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// What a plan of this unit depends on. `epoch` is what was found on its targets,
+    /// where the store knows none.
+    pub(crate) fn context(&self, unit: &UnitId, epoch: Option<u64>) -> Context {
+        let now = now_s();
+        let store = self.store();
+        let stored = store.epoch(unit).ok().flatten();
+        let take_over = store
+            .get(&take_over_key(unit))
+            .ok()
+            .flatten()
+            .is_some();
+        let grants = store
+            .grants(seconds(now))
+            .unwrap_or_default()
+            .into_iter()
+            .map(|grant| Digest(grant.id))
+            .collect();
+        let paused = store
+            .pauses(seconds(now))
+            .unwrap_or_default()
+            .into_iter()
+            .find(|pause| pause.target == unit.to_string())
+            .map(|pause| format!("{} ({})", pause.reason, pause.author));
+        let commit = self.commit.as_ref().map(|commit| commit.id.as_str().to_owned());
+        let digest = self.desired(unit).map(|unit| unit_digest(&unit));
+        let settled = store.settled(unit).ok().flatten();
+        Context {
+            claim: Claim {
+                holder: self.host.holder.clone(),
+                epoch: stored.or(epoch).unwrap_or(1),
+            },
+            take_over,
+            ceiling: self.host.settings.ceiling(unit),
+            commit: commit.unwrap_or_default(),
+            grants,
+            allowed: self.allowed.clone(),
+            paused,
+            held: self.held.clone(),
+            backoff: BTreeMap::new(),
+            settled: settled.is_some_and(|settled| Some(settled.digest) == digest),
+            now_s: now,
+        }
+    }
+
+    /// Look at a unit now, outside of its engine.
+    pub(crate) async fn look_now(&mut self, unit: &UnitId) -> Option<(Context, SeenUnit)> {
+        let desired = self.desired(unit)?;
+        let means = self.means.get(unit)?.clone();
+        let context = self.context(unit, None);
+        let mut seen = look(&means.performer.world, &desired, &context, &means.comparer).await;
+        let found = newest_epoch(&seen, &self.host.holder);
+        explain_unreachable(&means, &mut seen);
+        let context = self.context(unit, Some(found + 1));
+        self.seen.insert(unit.clone(), (now_s(), seen.clone()));
+        Some((context, seen))
+    }
+
+    /// The plan of a unit on a fresh look.
+    pub(crate) async fn plan(&mut self, unit: &UnitId) -> Option<UnitPlan> {
+        let (context, seen) = self.look_now(unit).await?;
+        let desired = self.desired(unit)?;
+        Some(forecast(&desired, &seen, &context))
+    }
+
+    /// Look at a unit and remember what a plan would come to; nothing is started.
+    pub(crate) async fn observe(&mut self, unit: &UnitId) {
+        if let Some((context, seen)) = self.look_now(unit).await
+            && let Some(desired) = self.desired(unit)
+        {
+            self.rounds.insert(unit.clone(), round(&desired, &seen, &context));
+        }
+    }
+
+    /// Findings of the commit, a line each.
+    pub(crate) fn findings_lines(&self) -> Vec<String> {
+        let findings = self.commit.iter().flat_map(|commit| &commit.loaded.findings);
+        findings
+            .map(|finding| format!("{}: {}", finding.place(), finding.message))
+            .collect()
+    }
+
+    /// Make sure of the epoch under which a unit is written to: the one that the store
+    /// knows, else one more than any that its targets know of us.
+    pub(crate) async fn establish(&mut self, unit: &UnitId) -> Option<Context> {
+        let known = self.store().epoch(unit).ok().flatten();
+        if known.is_none() {
+            let (_, seen) = self.look_now(unit).await?;
+            let epoch = newest_epoch(&seen, &self.host.holder) + 1;
+            if let Err(error) = self.store().set_epoch(unit, epoch) {
+                tracing::warn!(%unit, %error, "the epoch is not recorded");
+            }
+            return Some(self.context(unit, Some(epoch)));
+        }
+        Some(self.context(unit, None))
+    }
+
+    /// Start the engine of a unit, or give it the new commit.
+    pub(crate) fn engage(&mut self, unit: &UnitId, context: Context) -> Vec<Effect> {
+        let Some(desired) = self.desired(unit) else {
+            return Vec::new();
+        };
+        let now = now_s();
+        let deadline = self.host.settings.apply.deadline_s;
+        let driven = self.units.entry(unit.clone()).or_insert_with(|| Driven {
+            engine: UnitEngine::new(Arc::clone(&desired), context.clone(), deadline, now),
+            context: context.clone(),
+        });
+        driven.context = context.clone();
+        let event = Event::Desired(desired, Box::new(context));
+        driven.on(&self.driver, unit, event, now)
+    }
+
+    /// Grants, pauses or switches changed: tell the engines.
+    pub(crate) fn refresh(&mut self) {
+        let ids: Vec<UnitId> = self.units.keys().cloned().collect();
+        for unit in ids {
+            let context = self.context(&unit, None);
+            if let Some(driven) = self.units.get_mut(&unit) {
+                driven.context = context.clone();
+                driven.on(&self.driver, &unit, Event::Context(Box::new(context)), now_s());
+            }
+        }
+    }
+
+    /// Hand a report to its engine.
+    pub(crate) fn report(&mut self, report: Report) -> Option<(UnitId, Vec<Effect>)> {
+        let now = now_s();
+        let (unit, event) = match report {
+            Report::Looked(unit, mut seen) => {
+                if let Some(means) = self.means.get(&unit) {
+                    explain_unreachable(means, &mut seen);
+                }
+                self.seen.insert(unit.clone(), (now, (*seen).clone()));
+                (unit, Event::Looked(seen))
+            }
+            Report::Ended(unit, id, outcome) => (unit, Event::Ended(id, outcome)),
+            Report::Time(unit) => {
+                // A wake-up that was asked for; the engine may be busy, which is fine.
+                (unit, Event::Wake)
+            }
+        };
+        let driven = self.units.get_mut(&unit)?;
+        let effects = driven.on(&self.driver, &unit, event, now);
+        Some((unit, effects))
+    }
+
+    /// Remember that a unit became true to the commit.
+    pub(crate) fn settle(&self, unit: &UnitId) {
+        let (Some(commit), Some(desired)) = (&self.commit, self.desired(unit)) else {
+            return;
+        };
+        let settled = Settled {
+            commit: commit.id.clone(),
+            digest: unit_digest(&desired),
+            at_s: seconds(now_s()),
+        };
+        if let Err(error) = self.store().set_settled(unit, &settled) {
+            tracing::warn!(%unit, %error, "that the unit is true is not recorded");
+        }
+        if let Err(error) = self.store().remove(&take_over_key(unit)) {
+            tracing::warn!(%unit, %error, "the take-over is not forgotten");
+        }
+    }
+
+    /// The commit's id.
+    pub fn tip(&self) -> Option<&CommitId> {
+        self.commit.as_ref().map(|commit| &commit.id)
+    }
+}
+
+/// The store's key of a take-over that somebody asked for.
+pub(crate) fn take_over_key(unit: &UnitId) -> String {
+    format!("take-over/{unit}")
+}
+
+/// Seconds for the store; the clock is not before 1970.
+pub(crate) fn seconds(at_s: i64) -> u64 {
+    u64::try_from(at_s).unwrap_or(0)
+}
+
+/// A machine without a connection says why.
+fn explain_unreachable(means: &Means, seen: &mut SeenUnit) {
+    for (name, facts) in &mut seen.machines {
+        if means.performer.world.shell(name).is_none() {
+            *facts = Known::Unknown(means.performer.world.why_no_shell(name));
+        }
+    }
+}
+
+/// The newest epoch of ours that any target knows.
+fn newest_epoch(seen: &SeenUnit, holder: &str) -> u64 {
+    let machines = seen.machines.values().filter_map(|facts| {
+        let record = facts.known()?.owner.as_ref()?;
+        record.claim.as_ref()
+    });
+    let cluster = seen
+        .cluster
+        .as_ref()
+        .and_then(|cluster| cluster.api.known())
+        .and_then(|api| api.owner.as_ref())
+        .map(|owner| &owner.claim);
+    machines
+        .chain(cluster)
+        .filter(|claim| claim.holder == holder)
+        .map(|claim| claim.epoch)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Digest of what a unit is to be: equal digests, equal wishes.
+pub(crate) fn unit_digest(unit: &DesiredUnit) -> Digest {
+    let mut text = String::new();
+    for machine in unit.machines.values() {
+        text.push_str(&format!("{machine:?}\n"));
+    }
+    text.push_str(&format!("{:?}\n", unit.cluster));
+    for app in unit.apps.values() {
+        for (object, wanted) in &app.objects {
+            text.push_str(&format!("{} {object} {}\n", app.name, wanted.digest));
+        }
+    }
+    Digest::of(text.as_bytes())
+}

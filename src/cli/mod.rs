@@ -1,0 +1,144 @@
+//! The command line: a request in, a view out. Nothing is decided here.
+
+pub mod exit;
+
+mod apply;
+mod plan;
+mod run;
+mod schema;
+mod show;
+mod status;
+mod validate;
+mod word;
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use exit::Exit;
+
+/// Keeps machines, k3s clusters and everything on them true to a Git repository.
+#[derive(Debug, Parser)]
+#[command(name = "trueup", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// The host configuration.
+    #[arg(long, global = true, env = "TRUEUP_CONFIG", default_value = crate::app::settings::DEFAULT_PATH)]
+    pub config: Utf8PathBuf,
+    /// Logs on stderr, as `tracing` directives (`info`, `trueup=debug`).
+    #[arg(long, global = true, env = "TRUEUP_LOG", default_value = "warn")]
+    pub log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a config repo: no network, no keys, no live access.
+    Validate(validate::ValidateArgs),
+    /// Show what would be done, and change nothing.
+    Plan(plan::PlanArgs),
+    /// Do it: a saved plan, or a fresh one after a question.
+    Apply(apply::ApplyArgs),
+    /// Keep the fleet true to the branch, for ever.
+    Run(run::RunArgs),
+    /// What is true, what is not, and what it waits for.
+    Status(status::StatusArgs),
+    /// Grant named steps, deletions or a held commit.
+    Approve(word::ApproveArgs),
+    /// Take a unit over from another holder.
+    Claim(word::ClaimArgs),
+    /// Leave a unit or Application alone.
+    Pause(word::PauseArgs),
+    /// End a pause.
+    Resume(word::ResumeArgs),
+    /// Print the JSON Schema of a kind.
+    Schema(schema::SchemaArgs),
+    /// Print shell completions.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of commands that print a result.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// How the result is printed.
+    #[arg(short, long, value_enum, default_value = "human")]
+    pub output: Output,
+}
+
+/// Run a command.
+pub async fn main(cli: Cli) -> Exit {
+    let config = cli.config;
+    let result = match cli.command {
+        Command::Validate(args) => validate::validate(args),
+        Command::Plan(args) => plan::plan(&config, args).await,
+        Command::Apply(args) => Box::pin(apply::apply(&config, args)).await,
+        Command::Run(args) => Box::pin(run::run(&config, args)).await,
+        Command::Status(args) => status::status(&config, args).await,
+        Command::Approve(args) => word::approve(&config, args).await,
+        Command::Claim(args) => word::claim(&config, args).await,
+        Command::Pause(args) => word::pause(&config, args).await,
+        Command::Resume(args) => word::resume(&config, args).await,
+        Command::Schema(args) => schema::schema(&args),
+        Command::Completions { shell } => {
+            schema::completions(shell);
+            Ok(Exit::Done)
+        }
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => {
+            show::error(&failure);
+            failure.exit
+        }
+    }
+}
+
+/// An error at the edge: what happened, what to do next, how the program ends.
+#[derive(Debug)]
+pub struct Failure {
+    /// Stable code (`TU0901`).
+    pub code: &'static str,
+    /// What happened.
+    pub message: String,
+    /// The one next thing to do.
+    pub next: Option<String>,
+    /// How the program ends.
+    pub exit: Exit,
+}
+
+impl Failure {
+    /// A failure of the general kind.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            next: None,
+            exit: Exit::Error,
+        }
+    }
+
+    /// With the next thing to do.
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = Some(next.into());
+        self
+    }
+
+    /// Ending like this.
+    #[must_use]
+    pub fn exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+}

@@ -1,0 +1,52 @@
+//! Printing: the only place that writes to stdout and stderr.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use super::Failure;
+
+/// Print a result. A reader that went away (`| head`) is no error.
+pub fn out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _gone = stdout.write_all(text.as_bytes());
+    if !text.ends_with('\n') && !text.is_empty() {
+        let _gone = stdout.write_all(b"\n");
+    }
+    let _gone = stdout.flush();
+}
+
+/// Print JSON.
+pub fn json(value: &serde_json::Value) {
+    out(&serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string()));
+}
+
+/// Tell progress, on stderr.
+pub fn progress(text: &str) {
+    let _gone = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Print an error.
+pub fn error(failure: &Failure) {
+    let mut text = format!("error[{}]: {}", failure.code, failure.message);
+    if let Some(next) = &failure.next {
+        text.push_str(&format!("\n  next: {next}"));
+    }
+    progress(&text);
+}
+
+/// A person is there to answer.
+pub fn is_interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Ask; only `yes` is a yes.
+pub fn ask(question: &str) -> bool {
+    let mut stderr = std::io::stderr().lock();
+    let _gone = write!(stderr, "{question} Type yes: ");
+    let _gone = stderr.flush();
+    drop(stderr);
+    let mut line = String::new();
+    match std::io::stdin().read_line(&mut line) {
+        Ok(_) => line.trim() == "yes",
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,9 @@
+//! Port 6443: k3s' own listener in front of kube-apiserver.
+
+mod listener;
+mod proxy;
+mod routes;
+mod state;
+
+pub(crate) use listener::serve;
+pub(crate) use state::State;
