@@ -4,6 +4,9 @@
 
 pub mod age;
 pub mod etcd;
+pub mod forge;
+pub mod git;
+mod git_process;
 pub mod kube;
 mod node_script;
 pub mod ssh;
