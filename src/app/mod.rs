@@ -21,4 +21,5 @@ mod outbox;
 mod perform;
 mod tip;
 mod vault;
+mod verdicts;
 mod world;

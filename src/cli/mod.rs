@@ -104,6 +104,10 @@ pub async fn main(cli: Cli) -> Exit {
     }
 }
 
+pub use plan::human as plan_text;
+pub use status::human as status_text;
+pub use validate::findings_text;
+
 /// An error at the edge: what happened, what to do next, how the program ends.
 #[derive(Debug)]
 pub struct Failure {

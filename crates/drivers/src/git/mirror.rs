@@ -56,6 +56,7 @@ const LOG_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Mirror {
     dir: Utf8PathBuf,
+    ready: tokio::sync::OnceCell<()>,
     /// One writer at a time within this process.
     writing: tokio::sync::Mutex<()>,
 }
@@ -78,14 +79,30 @@ fn ref_name(kept: Kept, branch: &BranchName) -> String {
 }
 
 impl Mirror {
+    /// The mirror in a folder of the state directory. It is made, and git's version
+    /// checked, at the first use.
+    pub fn at(dir: &Utf8Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            ready: tokio::sync::OnceCell::new(),
+            writing: tokio::sync::Mutex::new(()),
+        }
+    }
+
     /// Makes the mirror where it is missing; checks git's version.
     pub async fn open(dir: &Utf8Path) -> Result<Self, GitError> {
+        let mirror = Self::at(dir);
+        mirror.ready().await?;
+        Ok(mirror)
+    }
+
+    async fn ready(&self) -> Result<(), GitError> {
+        self.ready.get_or_try_init(|| self.make()).await.copied()
+    }
+
+    async fn make(&self) -> Result<(), GitError> {
         check_version().await?;
-        clear_stale_locks(dir);
-        let mirror = Self {
-            dir: dir.to_owned(),
-            writing: tokio::sync::Mutex::new(()),
-        };
+        clear_stale_locks(&self.dir);
         // Without templates: no sample hooks, no description. Harmless where the
         // mirror exists, and it completes one that was made half.
         let args = [
@@ -95,13 +112,22 @@ impl Mirror {
             "--template=",
             "--object-format=sha1",
             "--initial-branch=main",
-            dir.as_str(),
+            self.dir.as_str(),
         ];
-        let mut init = GitProcess::short(dir, &args);
+        let mut init = GitProcess::short(&self.dir, &args);
         init.dir = None;
         let end = init.run().await?;
-        mirror.success("init", end)?;
-        Ok(mirror)
+        self.success("init", end).map(drop)
+    }
+
+    /// Runs a command on the mirror.
+    async fn git(&self, process: GitProcess<'_>) -> Result<GitEnd, GitError> {
+        self.ready().await?;
+        process.run().await
+    }
+
+    fn short<'a>(&'a self, args: &'a [&'a str]) -> GitProcess<'a> {
+        GitProcess::short(&self.dir, args)
     }
 
     /// Where it lies.
@@ -122,12 +148,11 @@ impl Mirror {
         let refspec = format!("+refs/heads/{branch}:{fetched}");
         let mut args = FETCH.to_vec();
         args.extend(["--", url, &refspec]);
-        let end = GitProcess {
+        let process = GitProcess {
             limit,
-            ..GitProcess::short(&self.dir, &args)
-        }
-        .run()
-        .await?;
+            ..self.short(&args)
+        };
+        let end = self.git(process).await?;
         // A shallow clone is refused with a warning and exit code 0.
         if !end.is_success() || end.stderr.contains("shallow roots are not allowed") {
             if end.stderr.contains("couldn't find remote ref") {
@@ -145,7 +170,7 @@ impl Mirror {
             why: format!("{fetched} is not there after a fetch"),
         })?;
         let moved = self.compare(branch, &commit).await?;
-        if matches!(moved, Moved::New | Moved::Forward { .. }) {
+        if matches!(moved, Moved::New | Moved::Forward) {
             self.set_accepted(branch, &commit).await?;
         }
         Ok(FetchedTip { commit, moved })
@@ -158,13 +183,12 @@ impl Mirror {
         branch: &BranchName,
         limit: Duration,
     ) -> Result<GitError, GitError> {
-        let end = GitProcess {
+        let process = GitProcess {
             limit,
             stdout_max: 4 * 1024 * 1024,
-            ..GitProcess::short(&self.dir, &["ls-remote", "--quiet", "--heads", "--", url])
-        }
-        .run()
-        .await?;
+            ..self.short(&["ls-remote", "--quiet", "--heads", "--", url])
+        };
+        let end = self.git(process).await?;
         if !end.is_success() {
             return Err(failure::of_remote("ls-remote", &self.dir, url, &end));
         }
@@ -193,7 +217,7 @@ impl Mirror {
         if from == *commit {
             Ok(Moved::Same)
         } else if self.is_ancestor(&from, commit).await? {
-            Ok(Moved::Forward { from })
+            Ok(Moved::Forward)
         } else {
             Ok(Moved::Rewound { from })
         }
@@ -218,14 +242,32 @@ impl Mirror {
     async fn set_accepted(&self, branch: &BranchName, commit: &CommitId) -> Result<(), GitError> {
         let name = ref_name(Kept::Accepted, branch);
         let args = ["update-ref", &name, commit.as_str()];
-        let end = GitProcess::short(&self.dir, &args).run().await?;
+        let end = self.git(self.short(&args)).await?;
         self.success("update-ref", end).map(drop)
+    }
+
+    /// The commit of a revision: a commit id, or a branch that was fetched.
+    pub async fn resolve(&self, rev: &str) -> Result<CommitId, GitError> {
+        if let Ok(branch) = rev.parse::<BranchName>()
+            && let Some(found) = self.fetched(&branch).await?
+        {
+            return Ok(found);
+        }
+        let unknown = || GitError::UnknownRevision {
+            rev: rev.chars().take(80).collect(),
+        };
+        // Only plain names: `--end-of-options` is no help against `@{-1}` and its like.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-/~^".contains(c);
+        if rev.is_empty() || !rev.chars().all(plain) {
+            return Err(unknown());
+        }
+        self.commit_at(rev).await?.ok_or_else(unknown)
     }
 
     async fn commit_at(&self, rev: &str) -> Result<Option<CommitId>, GitError> {
         let rev = format!("{rev}^{{commit}}");
         let args = ["rev-parse", "--quiet", "--verify", "--end-of-options", &rev];
-        let end = GitProcess::short(&self.dir, &args).run().await?;
+        let end = self.git(self.short(&args)).await?;
         if end.code == Some(1) && end.stderr.is_empty() {
             return Ok(None);
         }
@@ -239,7 +281,7 @@ impl Mirror {
     /// Whether `old` is `new` or an ancestor of it.
     pub async fn is_ancestor(&self, old: &CommitId, new: &CommitId) -> Result<bool, GitError> {
         let args = ["merge-base", "--is-ancestor", old.as_str(), new.as_str()];
-        let end = GitProcess::short(&self.dir, &args).run().await?;
+        let end = self.git(self.short(&args)).await?;
         match end.code {
             Some(0) => Ok(true),
             Some(1) => Ok(false),
@@ -265,12 +307,11 @@ impl Mirror {
             to.as_str(),
         ];
         args.extend(without.as_deref());
-        let end = GitProcess {
+        let process = GitProcess {
             stdout_max: LOG_BYTES_MAX,
-            ..GitProcess::short(&self.dir, &args)
-        }
-        .run()
-        .await?;
+            ..self.short(&args)
+        };
+        let end = self.git(process).await?;
         let text = self.success("rev-list", end)?.text();
         text.lines()
             .map(|line| {
@@ -296,12 +337,11 @@ impl Mirror {
             "--auto",
             "--quiet",
         ];
-        let end = GitProcess {
+        let process = GitProcess {
             limit: TIDY_LIMIT,
-            ..GitProcess::short(&self.dir, &args)
-        }
-        .run()
-        .await?;
+            ..self.short(&args)
+        };
+        let end = self.git(process).await?;
         self.success("gc", end).map(drop)
     }
 

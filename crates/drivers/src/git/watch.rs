@@ -28,7 +28,6 @@ const POINTER_BYTES_MAX: u64 = 4096;
 /// A watch on the refs of a repository; it ends when dropped.
 #[derive(Debug)]
 pub struct RefWatch {
-    changed: Arc<Notify>,
     refs: Utf8PathBuf,
     identity: (u64, u64),
     task: JoinHandle<()>,
@@ -38,8 +37,10 @@ pub struct RefWatch {
 impl RefWatch {
     /// Watches the repository of a path or `file://` URL; `None` where it is not on
     /// this machine, is no repository, or cannot be watched: then it is polled.
+    /// `changed` is notified after refs changed; one notification may stand for many
+    /// changes, and one that nobody waits for is kept.
     /// To be called within a tokio runtime.
-    pub fn new(url: &str) -> Option<Self> {
+    pub fn new(url: &str, changed: Arc<Notify>) -> Option<Self> {
         let git_dir = git_dir(&url::local_path(url)?)?;
         let refs = git_dir.join("refs");
         let identity = identity(&refs)?;
@@ -53,21 +54,13 @@ impl RefWatch {
         let watcher = start(&git_dir, on_event)
             .map_err(|error| tracing::warn!(%git_dir, %error, "cannot watch it; it is polled"))
             .ok()?;
-        let changed = Arc::new(Notify::new());
-        let task = tokio::spawn(settle(events, Arc::clone(&changed)));
+        let task = tokio::spawn(settle(events, changed));
         Some(Self {
-            changed,
             refs,
             identity,
             task,
             _watcher: watcher,
         })
-    }
-
-    /// Notified after refs changed; one notification may stand for many changes,
-    /// and one that nobody waits for is kept.
-    pub fn changed(&self) -> Arc<Notify> {
-        Arc::clone(&self.changed)
     }
 
     /// False where the watched repository was removed or replaced: watch again.

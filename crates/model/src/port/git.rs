@@ -20,6 +20,13 @@ impl BranchName {
     }
 }
 
+impl Default for BranchName {
+    /// `main`.
+    fn default() -> Self {
+        Self("main".to_owned())
+    }
+}
+
 /// The rules of `git check-ref-format`, and no leading dash.
 fn check_branch(text: &str) -> Result<(), &'static str> {
     if text.is_empty() || text.len() > 200 {
@@ -78,10 +85,7 @@ pub enum Moved {
     /// It did not move.
     Same,
     /// It descends from the one before.
-    Forward {
-        /// The one before.
-        from: CommitId,
-    },
+    Forward,
     /// It does not: history was rewritten or set back. The one before stays the
     /// accepted tip, and stays reachable, until somebody accepts this one.
     Rewound {
@@ -140,6 +144,12 @@ pub enum GitError {
     Url {
         /// What is wrong with it.
         why: &'static str,
+    },
+    /// Nothing in the mirror has this name.
+    #[error("there is no commit {rev} in the mirror; push it to a branch, then fetch")]
+    UnknownRevision {
+        /// The revision.
+        rev: String,
     },
     /// There is nothing.
     #[error("there is no repository at {url}; look at the path or URL, and at who may read it")]

@@ -47,8 +47,7 @@ async fn the_tip_moves_forward() {
     commit(&bench.origin, "two");
     let three = commit(&bench.origin, "three");
     let tip = bench.fetch().await.unwrap();
-    let from = one.clone();
-    assert_eq!((&tip.commit, tip.moved), (&three, Moved::Forward { from }));
+    assert_eq!((&tip.commit, tip.moved), (&three, Moved::Forward));
     assert_eq!(bench.mirror.head(&bench.main).await.unwrap(), Some(three));
 }
 
@@ -332,6 +331,38 @@ async fn something_else_in_its_place_is_refused() {
     assert!(matches!(error, GitError::Mirror { .. }), "{error:?}");
     fs::write(scratch.path.join("file"), "x").unwrap();
     assert!(Mirror::open(&scratch.path.join("file")).await.is_err());
+}
+
+#[tokio::test]
+async fn revisions() {
+    let bench = Bench::new().await;
+    let one = commit(&bench.origin, "one");
+    let two = commit(&bench.origin, "two");
+    bench.fetch().await.unwrap();
+    for (rev, wanted) in [
+        ("main", &two),
+        ("main", &two),
+        (two.as_str(), &two),
+        (one.short(), &one),
+        (&format!("{two}~1"), &one),
+    ] {
+        assert_eq!(&bench.mirror.resolve(rev).await.unwrap(), wanted, "{rev}");
+    }
+    for rev in [
+        "",
+        "nothing",
+        "--help",
+        "main:x",
+        "@{-1}",
+        &"0".repeat(40),
+        "HEAD",
+    ] {
+        let error = bench.mirror.resolve(rev).await.unwrap_err();
+        assert!(
+            matches!(error, GitError::UnknownRevision { .. }),
+            "{rev}: {error:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,11 +1,16 @@
 use super::super::testbed::{Scratch, commit, git, repository};
-use super::*;
+use super::{Arc, Duration, Notify, QUIET, RefWatch, fs, timeout};
 
 /// Long beyond the quiet time: a wake-up that does not come in it never comes.
 const LIMIT: Duration = Duration::from_secs(10);
 
-async fn woken(watch: &RefWatch) {
-    timeout(LIMIT, watch.changed().notified()).await.unwrap();
+async fn woken(watch: &(RefWatch, Arc<Notify>)) {
+    timeout(LIMIT, watch.1.notified()).await.unwrap();
+}
+
+fn start(url: &str) -> Option<(RefWatch, Arc<Notify>)> {
+    let changed = Arc::new(Notify::new());
+    Some((RefWatch::new(url, Arc::clone(&changed))?, changed))
 }
 
 #[tokio::test]
@@ -17,8 +22,8 @@ async fn commits_pushes_and_packing_wake() {
     let bare = scratch.path.join("bare.git");
     git(&scratch.path, &["init", "-q", "--bare", "bare.git"]);
 
-    let of_work = RefWatch::new(work.as_str()).unwrap();
-    let of_bare = RefWatch::new(&format!("file://{bare}")).unwrap();
+    let of_work = start(work.as_str()).unwrap();
+    let of_bare = start(&format!("file://{bare}")).unwrap();
     commit(&work, "two");
     woken(&of_work).await;
     git(&work, &["push", "-q", bare.as_str(), "main"]);
@@ -36,8 +41,7 @@ async fn commits_pushes_and_packing_wake() {
 async fn a_wake_up_that_nobody_waits_for_is_kept() {
     let scratch = Scratch::new();
     repository(&scratch.path);
-    let watch = RefWatch::new(scratch.path.as_str()).unwrap();
-    let changed = watch.changed();
+    let (_watch, changed) = start(scratch.path.as_str()).unwrap();
     commit(&scratch.path, "one");
     // Nobody waits while it settles; the permit is there afterwards.
     tokio::time::timeout(LIMIT, async {
@@ -55,10 +59,9 @@ async fn reading_does_not_wake() {
     let scratch = Scratch::new();
     repository(&scratch.path);
     commit(&scratch.path, "one");
-    let watch = RefWatch::new(scratch.path.as_str()).unwrap();
+    let (_watch, changed) = start(scratch.path.as_str()).unwrap();
     git(&scratch.path, &["log"]);
     git(&scratch.path, &["ls-remote", "."]);
-    let changed = watch.changed();
     assert!(timeout(QUIET * 3, changed.notified()).await.is_err());
 }
 
@@ -70,7 +73,7 @@ async fn linked_work_trees_are_watched_where_their_refs_are() {
     commit(&main, "one");
     git(&main, &["worktree", "add", "-q", "../linked", "-b", "side"]);
     let linked = scratch.path.join("linked");
-    let watch = RefWatch::new(linked.as_str()).unwrap();
+    let watch = start(linked.as_str()).unwrap();
     commit(&linked, "two");
     woken(&watch).await;
 }
@@ -80,7 +83,7 @@ async fn a_replaced_repository_is_noticed() {
     let scratch = Scratch::new();
     let repo = scratch.path.join("repo");
     repository(&repo);
-    let watch = RefWatch::new(repo.as_str()).unwrap();
+    let (watch, _) = start(repo.as_str()).unwrap();
     assert!(watch.is_current());
     fs::rename(&repo, scratch.path.join("away")).unwrap();
     assert!(!watch.is_current());
@@ -97,6 +100,6 @@ async fn what_is_not_here_is_not_watched() {
         "/nonexistent",
         scratch.path.as_str(),
     ] {
-        assert!(RefWatch::new(url).is_none(), "{url}");
+        assert!(start(url).is_none(), "{url}");
     }
 }
