@@ -328,7 +328,7 @@ mod tests {
                 "git: 'remote-foo' is not a git command. See 'git --help'.\n",
                 "Url",
             ),
-            ("/srv/x", "fatal: something new\n", "Failed"),
+            ("/srv/x", "fatal: something new\n", "Protocol"),
         ] {
             assert_eq!(
                 meaning(url, &format!("{words}{no_read}")),
@@ -336,6 +336,11 @@ mod tests {
                 "{words}"
             );
         }
+    }
+
+    #[test]
+    fn unknown_words_are_passed_on() {
+        assert_eq!(meaning("/srv/x", "fatal: something new\n"), "Failed");
     }
 
     #[test]

@@ -42,6 +42,8 @@ const LOCK_AGE_MAX: Duration = Duration::from_secs(10);
 /// Folders below `refs` that are searched for locks.
 const LOCK_DEPTH_MAX: u32 = 8;
 
+/// Tens of thousands of branches.
+const HEADS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Names in an error.
 const OTHERS_MAX: usize = 5;
 
@@ -183,10 +185,11 @@ impl Mirror {
         branch: &BranchName,
         limit: Duration,
     ) -> Result<GitError, GitError> {
+        let args = ["ls-remote", "--quiet", "--heads", "--", url];
         let process = GitProcess {
             limit,
-            stdout_max: 4 * 1024 * 1024,
-            ..self.short(&["ls-remote", "--quiet", "--heads", "--", url])
+            stdout_max: HEADS_BYTES_MAX,
+            ..self.short(&args)
         };
         let end = self.git(process).await?;
         if !end.is_success() {

@@ -48,7 +48,7 @@ impl RefWatch {
         let on_event = move |event: notify::Result<notify::Event>| {
             if event.map_or(true, |event| matters(&event)) {
                 // Full means that a wake-up is on its way already.
-                drop(send.try_send(()));
+                _ = send.try_send(());
             }
         };
         let watcher = start(&git_dir, on_event)
@@ -109,7 +109,7 @@ async fn settle(mut events: mpsc::Receiver<()>, changed: Arc<Notify>) {
         let latest = Instant::now() + QUIET_MAX;
         let until_quiet = async { while let Ok(Some(())) = timeout(QUIET, events.recv()).await {} };
         // Late is as good as quiet.
-        drop(timeout_at(latest, until_quiet).await);
+        _ = timeout_at(latest, until_quiet).await;
         changed.notify_one();
     }
 }

@@ -73,7 +73,7 @@ mod tests {
 
     fn spec(operations: Vec<Operation>) -> JobSpec {
         JobSpec {
-            id: JobId::new(&Digest::of(b"step"), 1),
+            id: JobId::new(&Digest::of(b"step"), 1, 1),
             claim: Claim {
                 holder: "lab\there".replace('\t', " "),
                 epoch: 3,
