@@ -6,4 +6,6 @@
 //! `cargo nextest run --features bed -E 'binary(bed_e2e) & test(blank)'`.
 
 mod blank;
+mod labels;
+mod looking;
 mod rig;

@@ -2,6 +2,7 @@
 //! machine `mgmt`.
 
 mod api;
+pub(crate) mod audit;
 mod documents;
 mod host;
 mod journal;
@@ -19,7 +20,7 @@ use trueup_bed::wait::wait_for;
 use trueup_bed::{Bed, BedSpec, Machine, ReleaseServer};
 
 pub(crate) use api::Api;
-pub(crate) use host::{Host, Verdict};
+pub(crate) use host::{Host, STATE, Verdict};
 pub(crate) use keys::Keys;
 pub(crate) use repo::ConfigRepo;
 
