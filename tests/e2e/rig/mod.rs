@@ -23,6 +23,7 @@ use trueup_bed::wait::wait_for;
 use trueup_bed::{Bed, BedSpec, Machine, ReleaseServer};
 
 pub(crate) use api::Api;
+pub(crate) use documents::key_of;
 pub(crate) use host::{Host, STATE, Verdict};
 pub(crate) use keys::Keys;
 pub(crate) use repo::ConfigRepo;
@@ -45,6 +46,11 @@ pub(crate) struct Shape {
 impl Shape {
     pub(crate) const THREE_AND_TWO: Self = Self {
         servers: 3,
+        agents: 2,
+    };
+    /// A server, and agents of which one may be ill.
+    pub(crate) const ONE_AND_TWO: Self = Self {
+        servers: 1,
         agents: 2,
     };
     /// As small as a cluster with an agent can be.

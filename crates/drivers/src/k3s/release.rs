@@ -117,7 +117,7 @@ pub enum ReleaseError {
         asset: &'static str,
     },
     /// The bytes are not those that were published.
-    #[error("{url} has the digest {found}, published is {published}: it is not used")]
+    #[error("the checksum does not match: {url} has {found}, published is {published}; it is not used")]
     Checksum {
         /// The binary.
         url: String,
