@@ -7,6 +7,7 @@
 
 #![expect(clippy::print_stderr, reason = "what a story measured belongs to its output")]
 
+mod bad_commits;
 mod bad_start;
 mod blank;
 mod killed;

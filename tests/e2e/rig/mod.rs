@@ -98,7 +98,7 @@ impl Rig {
         let releases = releases(&bed, &scratch)?;
         host::install(&bed, &keys)?;
         bed.power_on_all()?;
-        let repo = ConfigRepo::make(&bed, &keys, &scratch.join("repo"))?;
+        let repo = ConfigRepo::make(&bed, &scratch.join("repo"))?;
         let rig = Self {
             shape,
             keys,
@@ -179,7 +179,7 @@ impl Rig {
         for script in [
             "journalctl -u trueup -o short-precise --no-pager | tail -60",
             "timeout 100 trueup status",
-            "git --git-dir=/var/lib/trueup/host/mirror.git log --notes=trueup --format='%h %s%n%N' -5 refs/trueup/branches/main",
+            "git --git-dir=/var/lib/trueup/host/mirror.git log --notes=trueup --format='%h %s%n%N' -5 refs/trueup/fetched/main",
         ] {
             let said = host.machine().exec(script);
             let said = said.map_or_else(|error| error.to_string(), |end| end.stdout + &end.stderr);
