@@ -21,4 +21,6 @@ mod outbox;
 mod perform;
 mod tip;
 mod vault;
+mod verdicts;
 mod world;
+pub(crate) mod worktree;

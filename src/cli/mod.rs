@@ -4,6 +4,7 @@ pub mod exit;
 
 mod apply;
 mod plan;
+mod render;
 mod run;
 mod schema;
 mod show;
@@ -80,7 +81,7 @@ pub struct OutputArgs {
 pub async fn main(cli: Cli) -> Exit {
     let config = cli.config;
     let result = match cli.command {
-        Command::Validate(args) => validate::validate(args),
+        Command::Validate(args) => validate::validate(args).await,
         Command::Plan(args) => plan::plan(&config, args).await,
         Command::Apply(args) => Box::pin(apply::apply(&config, args)).await,
         Command::Run(args) => Box::pin(run::run(&config, args)).await,
@@ -103,6 +104,10 @@ pub async fn main(cli: Cli) -> Exit {
         }
     }
 }
+
+pub use plan::human as plan_text;
+pub use status::human as status_text;
+pub use validate::findings_text;
 
 /// An error at the edge: what happened, what to do next, how the program ends.
 #[derive(Debug)]

@@ -72,9 +72,11 @@ async fn say(config: &Utf8Path, request: Request) -> Result<Exit, Failure> {
 /// Grant named steps, deletions, or a held commit.
 pub(super) async fn approve(config: &Utf8Path, args: ApproveArgs) -> Result<Exit, Failure> {
     if args.steps.is_empty() && args.deletions.is_none() && args.commit.is_none() {
-        return Err(Failure::new("TU0906", "name steps, --deletions or --commit")
-            .next("trueup plan shows the ids")
-            .exit(Exit::Usage));
+        return Err(
+            Failure::new("TU0906", "name steps, --deletions or --commit")
+                .next("trueup plan shows the ids")
+                .exit(Exit::Usage),
+        );
     }
     let request = Request::Approve {
         steps: args.steps,

@@ -4,8 +4,11 @@
 
 pub mod age;
 pub mod etcd;
+pub mod forge;
 pub mod git;
+pub mod k3s;
 pub mod kube;
 mod node_script;
 pub mod ssh;
+pub mod store;
 mod tls;

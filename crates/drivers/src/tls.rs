@@ -34,10 +34,7 @@ pub(crate) struct Validity {
 }
 
 /// The certificates of a PEM text; at least one.
-fn certificates(
-    pem: &[u8],
-    what: &'static str,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let mut text = pem;
     let certs: Result<Vec<_>, _> = rustls_pemfile::certs(&mut text).collect();
     match certs {

@@ -60,6 +60,7 @@ fn one(
         let label = finding.label.as_deref();
         snippet(
             findings,
+            concealed,
             &finding.file,
             span,
             label,

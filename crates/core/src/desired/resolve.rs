@@ -8,15 +8,13 @@ use serde_json::Value;
 use trueup_model::facts::object::ObjectRef;
 use trueup_model::id::{CommitId, Digest, NodeName, UnitId};
 use trueup_model::kinds::switches::Powers;
-use trueup_model::kinds::{
-    self, ApplicationState, Connection, FileEntry, NodeState, SecretRef,
-};
+use trueup_model::kinds::{self, ApplicationState, Connection, FileEntry, NodeState, SecretRef};
 use trueup_model::sops::SopsFile;
 use trueup_model::step::{Content, FileSpec};
 
 use super::{
-    Desired, DesiredApp, DesiredCluster, DesiredK3s, DesiredMachine, DesiredObject,
-    DesiredService, DesiredUnit,
+    Desired, DesiredApp, DesiredCluster, DesiredK3s, DesiredMachine, DesiredObject, DesiredService,
+    DesiredUnit,
 };
 use crate::config::{Application, Body, Config, Entry, Manifest};
 use crate::drift::{Preparation, prepare};
@@ -175,7 +173,9 @@ fn merge_profile(
             Ok(spec) => {
                 machine.files.insert(spec.path.clone(), (spec, origin));
             }
-            Err(why) => machine.broken.push((origin, format!("{}: {why}", file.path))),
+            Err(why) => machine
+                .broken
+                .push((origin, format!("{}: {why}", file.path))),
         }
     }
     for (key, value) in &profile.spec.sysctls {

@@ -129,7 +129,11 @@ fn owned_fields<'a>(answer: &'a Value, manager: &str) -> Vec<&'a Map<String, Val
         .copied()
         .filter(|entry| version.is_some_and(|version| is(entry, "apiVersion", version)))
         .collect();
-    let chosen = if same_version.is_empty() { ours } else { same_version };
+    let chosen = if same_version.is_empty() {
+        ours
+    } else {
+        same_version
+    };
     chosen
         .into_iter()
         .filter_map(|entry| entry.get("fieldsV1")?.as_object())

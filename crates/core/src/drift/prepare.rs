@@ -177,16 +177,32 @@ pub fn is_cluster_scoped(api_version: &str, kind: &str) -> bool {
                     | "ValidatingAdmissionPolicy"
                     | "ValidatingAdmissionPolicyBinding"
             )
-            | ("certificates.k8s.io", "CertificateSigningRequest" | "ClusterTrustBundle")
-            | ("flowcontrol.apiserver.k8s.io", "FlowSchema" | "PriorityLevelConfiguration")
-            | ("networking.k8s.io", "IngressClass" | "IPAddress" | "ServiceCIDR")
+            | (
+                "certificates.k8s.io",
+                "CertificateSigningRequest" | "ClusterTrustBundle"
+            )
+            | (
+                "flowcontrol.apiserver.k8s.io",
+                "FlowSchema" | "PriorityLevelConfiguration"
+            )
+            | (
+                "networking.k8s.io",
+                "IngressClass" | "IPAddress" | "ServiceCIDR"
+            )
             | ("node.k8s.io", "RuntimeClass")
-            | ("rbac.authorization.k8s.io", "ClusterRole" | "ClusterRoleBinding")
+            | (
+                "rbac.authorization.k8s.io",
+                "ClusterRole" | "ClusterRoleBinding"
+            )
             | ("resource.k8s.io", "DeviceClass" | "ResourceSlice")
             | ("scheduling.k8s.io", "PriorityClass")
             | (
                 "storage.k8s.io",
-                "CSIDriver" | "CSINode" | "StorageClass" | "VolumeAttachment" | "VolumeAttributesClass"
+                "CSIDriver"
+                    | "CSINode"
+                    | "StorageClass"
+                    | "VolumeAttachment"
+                    | "VolumeAttributesClass"
             )
     )
 }
@@ -219,14 +235,21 @@ mod tests {
                 "annotations": {"trueup.dev/created-by": "id-1"}}})
         );
         for (api_version, kind) in [("v1", "Namespace"), ("x.y/v1", "Widget")] {
-            let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}});
+            let object =
+                json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}});
             assert_eq!(prepared(object).unwrap()["metadata"].get("namespace"), None);
         }
     }
 
     #[test]
     fn string_data_becomes_data() {
-        for (text, wanted) in [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("ü?", "w7w/")] {
+        for (text, wanted) in [
+            ("", ""),
+            ("a", "YQ=="),
+            ("ab", "YWI="),
+            ("abc", "YWJj"),
+            ("ü?", "w7w/"),
+        ] {
             let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"},
                 "stringData": {"k": text}, "data": {"b": "Yg=="}});
             let object = prepared(secret).unwrap();
@@ -238,8 +261,14 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let table = [
-            (json!({"kind": "A", "metadata": {"name": "a"}}), PrepareError::Missing("apiVersion")),
-            (json!({"apiVersion": "v1", "kind": "A"}), PrepareError::Missing("metadata")),
+            (
+                json!({"kind": "A", "metadata": {"name": "a"}}),
+                PrepareError::Missing("apiVersion"),
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "A"}),
+                PrepareError::Missing("metadata"),
+            ),
             (
                 json!({"apiVersion": "v1", "kind": "A", "metadata": {"generateName": "a"}}),
                 PrepareError::Missing("metadata.name"),

@@ -48,9 +48,9 @@ impl Segment {
         match self {
             Self::Field(name) => {
                 // A name with a dot or slash (labels, data keys) would not read as one.
-                let plain = name
-                    .chars()
-                    .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '$'));
+                let plain = name.chars().all(|letter| {
+                    letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '$')
+                });
                 if plain {
                     if !path.is_empty() {
                         path.push('.');
@@ -74,7 +74,9 @@ impl Segment {
 }
 
 fn bare(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Equal as JSON means it: `1` and `1.0` are one number, and the order of a map's

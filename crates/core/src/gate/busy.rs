@@ -8,9 +8,17 @@ use crate::plan::machine_facts;
 
 pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
     let machine = case.step.target.machine()?;
-    let job = |name| machine_facts(case.seen, name)?.running_jobs.first().cloned();
+    let job = |name| {
+        machine_facts(case.seen, name)?
+            .running_jobs
+            .first()
+            .cloned()
+    };
     if let Some(job) = job(machine) {
-        return Some(Hold::wait("busy", format!("the job {job} still runs on {machine}")));
+        return Some(Hold::wait(
+            "busy",
+            format!("the job {job} still runs on {machine}"),
+        ));
     }
     if !on_server(case, case.step) {
         return None;
@@ -19,5 +27,8 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
         .desired
         .servers()
         .find_map(|server| Some((&server.name, job(&server.name)?)))?;
-    Some(Hold::wait("busy", format!("the job {job} still runs on {server}")))
+    Some(Hold::wait(
+        "busy",
+        format!("the job {job} still runs on {server}"),
+    ))
 }

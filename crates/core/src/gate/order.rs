@@ -42,7 +42,10 @@ fn claim(case: &Case<'_>) -> Option<Hold> {
         .proposed
         .iter()
         .find(|step| matches!(step.action, Action::ClaimCluster))?;
-    Some(Hold::wait("order", format!("after the claim of {}", claim.target)))
+    Some(Hold::wait(
+        "order",
+        format!("after the claim of {}", claim.target),
+    ))
 }
 
 fn start(case: &Case<'_>, join: Option<&str>) -> Option<Hold> {

@@ -22,8 +22,7 @@ use super::message::{
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// What is asked on a connection, which it uses up.
-pub(super) type Question<T> =
-    dyn Fn(Talk) -> BoxFuture<'static, Result<T, String>> + Send + Sync;
+pub(super) type Question<T> = dyn Fn(Talk) -> BoxFuture<'static, Result<T, String>> + Send + Sync;
 
 /// A connection. It serves one look and is dropped.
 #[derive(Debug)]

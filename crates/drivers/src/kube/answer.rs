@@ -50,7 +50,11 @@ pub(crate) enum Quote {
 impl Quote {
     /// For an object of this kind.
     pub(crate) fn of_kind(kind: &str) -> Self {
-        if kind == "Secret" { Self::No } else { Self::Yes }
+        if kind == "Secret" {
+            Self::No
+        } else {
+            Self::Yes
+        }
     }
 }
 
@@ -78,19 +82,29 @@ impl Status {
                     .map(|cause| cause.field.as_str())
                     .filter(|field| !field.is_empty())
                     .collect();
-                let what = if self.reason.is_empty() { "an error" } else { &self.reason };
+                let what = if self.reason.is_empty() {
+                    "an error"
+                } else {
+                    &self.reason
+                };
                 if fields.is_empty() {
                     format!("{} {what} (the text could quote the Secret)", self.code)
                 } else {
                     let fields = capped(&fields.join(", "));
-                    format!("{} {what}: {fields} (the text could quote the Secret)", self.code)
+                    format!(
+                        "{} {what}: {fields} (the text could quote the Secret)",
+                        self.code
+                    )
                 }
             }
         }
     }
 
     fn has_cause(&self, reason: &str) -> bool {
-        self.details.causes.iter().any(|cause| cause.reason == reason)
+        self.details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == reason)
     }
 
     /// Managers that own fields which the apply wanted.
@@ -239,7 +253,11 @@ mod tests {
             (503, plain, ApplyRefusal::Later("503 m".to_owned())),
         ];
         for (code, body, wanted) in table {
-            assert_eq!(status(code, body.clone()).refusal(Quote::Yes), wanted, "{code} {body}");
+            assert_eq!(
+                status(code, body.clone()).refusal(Quote::Yes),
+                wanted,
+                "{code} {body}"
+            );
         }
     }
 

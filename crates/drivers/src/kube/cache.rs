@@ -353,7 +353,11 @@ impl Cache {
         let kind = (object.api_version.clone(), object.kind.clone());
         let cache = self.kinds.get(&kind)?;
         let place = (object.namespace.clone(), object.name.clone());
-        if cache.objects.get(&place).is_some_and(|known| known.uid == uid) {
+        if cache
+            .objects
+            .get(&place)
+            .is_some_and(|known| known.uid == uid)
+        {
             return None;
         }
         let known_absent = cache.absent.contains(&(place, uid.clone()));
@@ -431,7 +435,6 @@ fn reference(api_version: &str, kind: &str, place: &Place) -> ObjectRef {
         name: place.1.clone(),
     }
 }
-
 
 #[cfg(test)]
 mod tests;

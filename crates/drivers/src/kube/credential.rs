@@ -140,7 +140,12 @@ pub(crate) fn parse(text: &SecretSlice<u8>) -> Result<Credential, CredentialFaul
     let config: Kubeconfig = serde_saphyr::from_str(source).map_err(|error| {
         CredentialFault::Unreadable(error.location().map_or_else(
             || "it does not have the shape of a kubeconfig".to_owned(),
-            |place| format!("it does not have the shape of a kubeconfig, at line {}", place.line()),
+            |place| {
+                format!(
+                    "it does not have the shape of a kubeconfig, at line {}",
+                    place.line()
+                )
+            },
         ))
     })?;
     let missing = |what: &str, name: &str| CredentialFault::Missing(format!("{what} {name:?}"));
@@ -177,15 +182,27 @@ fn refuse(cluster: &ClusterEntry, user: &UserEntry) -> Result<(), CredentialFaul
             "user.auth-provider",
             "it would run a program: use a client certificate or a token",
         ),
-        (user.client_certificate.is_some(), "user.client-certificate", file),
+        (
+            user.client_certificate.is_some(),
+            "user.client-certificate",
+            file,
+        ),
         (user.client_key.is_some(), "user.client-key", file),
-        (user.token_file.is_some(), "user.tokenFile", "it names a file: write the token"),
+        (
+            user.token_file.is_some(),
+            "user.tokenFile",
+            "it names a file: write the token",
+        ),
         (
             user.username.is_some(),
             "user.username",
             "API servers take no passwords: use a client certificate or a token",
         ),
-        (user.act_as.is_some(), "user.as", "impersonation is not supported"),
+        (
+            user.act_as.is_some(),
+            "user.as",
+            "impersonation is not supported",
+        ),
         (
             cluster.certificate_authority.is_some(),
             "cluster.certificate-authority",
@@ -196,7 +213,11 @@ fn refuse(cluster: &ClusterEntry, user: &UserEntry) -> Result<(), CredentialFaul
             "cluster.insecure-skip-tls-verify",
             "the server's certificate is always checked",
         ),
-        (cluster.proxy_url.is_some(), "cluster.proxy-url", "proxies are not supported"),
+        (
+            cluster.proxy_url.is_some(),
+            "cluster.proxy-url",
+            "proxies are not supported",
+        ),
     ];
     for (found, entry, why) in rules {
         if found {
@@ -296,7 +317,11 @@ mod tests {
             ("{client-key: /etc/shadow}", "", "user.client-key"),
             ("{tokenFile: /etc/shadow}", "", "user.tokenFile"),
             ("{token: t}", ", insecure-skip-tls-verify: true", "insecure"),
-            ("{token: t}", ", certificate-authority: /x", "certificate-authority"),
+            (
+                "{token: t}",
+                ", certificate-authority: /x",
+                "certificate-authority",
+            ),
             ("{token: t}", ", proxy-url: 'http://x'", "proxy-url"),
             ("{token: t}", "", "certificate-authority-data"),
         ];

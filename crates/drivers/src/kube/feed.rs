@@ -221,7 +221,9 @@ impl Feed {
             match reply.code {
                 200 => {}
                 404 => {
-                    self.hub.resources.forget(&resource.api_version, &resource.kind);
+                    self.hub
+                        .resources
+                        .forget(&resource.api_version, &resource.kind);
                     return Err(End::NotServed(Status::of(&reply).text(Quote::Yes)));
                 }
                 410 => return Err(End::Gone),
@@ -251,7 +253,9 @@ impl Feed {
             Ok(Ok(lines)) => lines,
             Ok(Err(reply)) if reply.code == 410 => return End::Gone,
             Ok(Err(reply)) if reply.code == 404 => {
-                self.hub.resources.forget(&resource.api_version, &resource.kind);
+                self.hub
+                    .resources
+                    .forget(&resource.api_version, &resource.kind);
                 return End::NotServed(Status::of(&reply).text(Quote::Yes));
             }
             Ok(Err(reply)) => return refused(&Status::of(&reply)),

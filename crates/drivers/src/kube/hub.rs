@@ -55,7 +55,9 @@ impl State {
             let why = if feed.not_served {
                 continue;
             } else if !feed.in_step {
-                failure.unwrap_or("the first list has not come yet").to_owned()
+                failure
+                    .unwrap_or("the first list has not come yet")
+                    .to_owned()
             } else if silent {
                 let minutes = SILENCE_MAX.as_secs() / 60;
                 let failure = failure.unwrap_or("the connection is silent");

@@ -260,12 +260,14 @@ impl ClusterApi for KubeApi {
     async fn ready(&self, server: &NodeName) -> Result<(), ClusterError> {
         let what = format!("/readyz of {server}");
         let hub = &self.hub;
-        let target = hub.caller.route.target_of(server).ok_or_else(|| {
-            ClusterError::Unreachable {
-                cluster: self.cluster.to_string(),
-                why: format!("{server} is not one of its servers"),
-            }
-        })?;
+        let target =
+            hub.caller
+                .route
+                .target_of(server)
+                .ok_or_else(|| ClusterError::Unreachable {
+                    cluster: self.cluster.to_string(),
+                    why: format!("{server} is not one of its servers"),
+                })?;
         let reply = hub
             .caller
             .ask_server(target, &Call::get("/readyz"))

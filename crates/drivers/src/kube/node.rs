@@ -67,9 +67,8 @@ fn owned_labels(metadata: &Value) -> Vec<String> {
         .into_iter()
         .flatten()
         .filter(|entry| {
-            let is = |key: &str, wanted: &str| {
-                entry.get(key).and_then(Value::as_str) == Some(wanted)
-            };
+            let is =
+                |key: &str, wanted: &str| entry.get(key).and_then(Value::as_str) == Some(wanted);
             is("manager", FIELD_MANAGER) && is("operation", "Apply")
         })
         .filter_map(|entry| entry.get("fieldsV1")?.get("f:metadata")?.get("f:labels"))

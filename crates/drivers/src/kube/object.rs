@@ -28,7 +28,8 @@ fn reference_of(object: &Value) -> Result<ObjectRef, ApplyRefusal> {
     Ok(ObjectRef {
         api_version: wanted(text(object.get("apiVersion")), "apiVersion")?,
         kind: wanted(text(object.get("kind")), "kind")?,
-        namespace: text(metadata.and_then(|metadata| metadata.get("namespace"))).unwrap_or_default(),
+        namespace: text(metadata.and_then(|metadata| metadata.get("namespace")))
+            .unwrap_or_default(),
         name: wanted(
             text(metadata.and_then(|metadata| metadata.get("name"))),
             "metadata.name",

@@ -129,7 +129,9 @@ impl Records {
     /// A ConfigMap as it is now; true if it says something new.
     pub(crate) fn put(&mut self, object: &Value) -> bool {
         let text = |key: &str| {
-            let value = object.get("metadata").and_then(|metadata| metadata.get(key));
+            let value = object
+                .get("metadata")
+                .and_then(|metadata| metadata.get(key));
             value.and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         let (name, version) = (text("name"), text("resourceVersion"));
@@ -162,10 +164,12 @@ impl Records {
 
     /// Inventories by Application.
     pub(crate) fn inventories(&self) -> impl Iterator<Item = (&AppName, &Inventory)> {
-        self.by_name.values().filter_map(|record| match &record.content {
-            Content::Inventory(app, inventory) => Some((app, inventory)),
-            _ => None,
-        })
+        self.by_name
+            .values()
+            .filter_map(|record| match &record.content {
+                Content::Inventory(app, inventory) => Some((app, inventory)),
+                _ => None,
+            })
     }
 
     /// The owner, and why the cluster is paused.
@@ -178,10 +182,12 @@ impl Records {
 
     /// A record that cannot be read: its name and why.
     pub(crate) fn broken(&self) -> Option<(&str, &str)> {
-        self.by_name.iter().find_map(|(name, record)| match &record.content {
-            Content::Broken(why) => Some((name.as_str(), why.as_str())),
-            _ => None,
-        })
+        self.by_name
+            .iter()
+            .find_map(|(name, record)| match &record.content {
+                Content::Broken(why) => Some((name.as_str(), why.as_str())),
+                _ => None,
+            })
     }
 
     /// Resource versions of the inventories: what a later write is compared with.

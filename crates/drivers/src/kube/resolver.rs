@@ -82,20 +82,22 @@ async fn resolve(hub: &Hub, lookup: &Lookup) -> bool {
         .find(&hub.caller, &object.api_version, &object.kind)
         .await
     {
-        Ok(resource) => match hub.caller.call(&Call::get(path_of(&resource, object))).await {
+        Ok(resource) => match hub
+            .caller
+            .call(&Call::get(path_of(&resource, object)))
+            .await
+        {
             Ok(reply) if reply.code == 404 => {
                 hub.change(|state| state.cache.resolved(lookup, None));
                 return true;
             }
-            Ok(reply) if reply.code == 200 => {
-                match serde_json::from_slice::<Value>(&reply.body) {
-                    Ok(live) => {
-                        hub.change(|state| state.cache.resolved(lookup, Some(live)));
-                        return true;
-                    }
-                    Err(error) => error.to_string(),
+            Ok(reply) if reply.code == 200 => match serde_json::from_slice::<Value>(&reply.body) {
+                Ok(live) => {
+                    hub.change(|state| state.cache.resolved(lookup, Some(live)));
+                    return true;
                 }
-            }
+                Err(error) => error.to_string(),
+            },
             Ok(reply) => format!("the API server answers {}", Status::of(&reply).code),
             Err(fault) => fault.why().to_owned(),
         },

@@ -127,7 +127,9 @@ impl Resources {
         kind: &str,
     ) -> Result<Resource, NoResource> {
         let not_there = || {
-            NoResource::NotThere(format!("the server does not know the kind {api_version} {kind}"))
+            NoResource::NotThere(format!(
+                "the server does not know the kind {api_version} {kind}"
+            ))
         };
         {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,7 +191,9 @@ async fn ask(caller: &Caller, api_version: &str) -> Result<BTreeMap<String, Reso
         _ => return Err(NoResource::Status(Status::of(&reply))),
     }
     let list: ResourceList = serde_json::from_slice(&reply.body).map_err(|error| {
-        NoResource::Fault(Fault::Lost(format!("the list of resources is not understood: {error}")))
+        NoResource::Fault(Fault::Lost(format!(
+            "the list of resources is not understood: {error}"
+        )))
     })?;
     Ok(list
         .resources
@@ -226,7 +230,12 @@ mod tests {
             namespaced,
         };
         let table = [
-            (resource("v1", true), "ns", "a", "/api/v1/namespaces/ns/xs/a"),
+            (
+                resource("v1", true),
+                "ns",
+                "a",
+                "/api/v1/namespaces/ns/xs/a",
+            ),
             (resource("apps/v1", false), "", "a", "/apis/apps/v1/xs/a"),
             (
                 resource("rbac.authorization.k8s.io/v1", false),

@@ -194,12 +194,9 @@ impl Route {
     pub(crate) fn turn_from(&self, target: usize) {
         let next = (target + 1) % self.targets.len().max(1);
         // Another request may have turned already: then its choice stands.
-        let turned = self.preferred.compare_exchange(
-            target,
-            next,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let turned =
+            self.preferred
+                .compare_exchange(target, next, Ordering::Relaxed, Ordering::Relaxed);
         if turned.is_ok() && next != target {
             tracing::debug!(target, next, "another API server is preferred");
         }
@@ -246,12 +243,7 @@ impl Route {
         Err(Fault::NotSent(format!("{}: {why}", target.name())))
     }
 
-    async fn dial(
-        &self,
-        index: usize,
-        target: &Target,
-        session: &Session,
-    ) -> Result<Wire, String> {
+    async fn dial(&self, index: usize, target: &Target, session: &Session) -> Result<Wire, String> {
         let credential = &session.credential;
         let name_of = |host: &str| {
             let host = credential.tls_name.as_deref().unwrap_or(host);

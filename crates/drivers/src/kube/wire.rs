@@ -114,7 +114,10 @@ impl Wire {
                     None => Fault::Lost(why),
                 })
             }
-            Err(_) => Err(Fault::Lost(format!("no reply within {} s", limit.as_secs()))),
+            Err(_) => Err(Fault::Lost(format!(
+                "no reply within {} s",
+                limit.as_secs()
+            ))),
         }
     }
 

@@ -66,7 +66,8 @@ impl Writer<'_> {
         }
         let object = record::inventory_object(app, &text, known);
         let name = record::inventory_name(app);
-        self.put_record(&what, &name, &object, known.is_some()).await
+        self.put_record(&what, &name, &object, known.is_some())
+            .await
     }
 
     /// Take or renew the ownership of the cluster.
@@ -78,21 +79,24 @@ impl Writer<'_> {
         let what = format!("writing the ownership of {}", self.cluster);
         let live = self.live_owner(&what).await?;
         if let Some(live) = &live
-            && let Some(recorded) =
-                record::owner_of(live).map_err(|why| refused(&what, why))?
+            && let Some(recorded) = record::owner_of(live).map_err(|why| refused(&what, why))?
         {
             let (ours, theirs) = (&owner.claim, &recorded.claim);
             if theirs.holder != ours.holder && !take_over {
                 return Err(refused(&what, format!("it is held by {theirs}")));
             }
             if theirs.epoch > ours.epoch {
-                return Err(refused(&what, format!("the recorded epoch is higher: {theirs}")));
+                return Err(refused(
+                    &what,
+                    format!("the recorded epoch is higher: {theirs}"),
+                ));
             }
         }
         let text = serde_json::to_string(owner)
             .map_err(|error| refused(&what, format!("it cannot be written as JSON: {error}")))?;
         let object = record::owner_object(live.as_ref(), &text);
-        self.put_record(&what, OWNER, &object, live.is_some()).await?;
+        self.put_record(&what, OWNER, &object, live.is_some())
+            .await?;
         Ok(())
     }
 
@@ -117,7 +121,10 @@ impl Writer<'_> {
         exists: bool,
     ) -> Result<String, ClusterError> {
         let call = if exists {
-            let path = format!("{CONFIG_MAPS}/{}?fieldManager={FIELD_MANAGER}", encoded(name));
+            let path = format!(
+                "{CONFIG_MAPS}/{}?fieldManager={FIELD_MANAGER}",
+                encoded(name)
+            );
             Call::with_body(Method::PUT, path, JSON, object)
         } else {
             let path = format!("{CONFIG_MAPS}?fieldManager={FIELD_MANAGER}");
@@ -233,7 +240,10 @@ impl Writer<'_> {
             // The `test` did not hold.
             409 | 422 => Err(refused(
                 &what,
-                format!("they changed meanwhile ({})", Status::of(&reply).text(Quote::Yes)),
+                format!(
+                    "they changed meanwhile ({})",
+                    Status::of(&reply).text(Quote::Yes)
+                ),
             )),
             _ => Err(Status::of(&reply).error(&what, Quote::Yes)),
         }

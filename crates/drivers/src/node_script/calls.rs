@@ -133,7 +133,9 @@ pub(crate) async fn job(exec: &dyn Exec, id: &JobId, wait_s: u32) -> Result<JobS
         "running" => Ok(JobState::Running),
         "unknown" => Ok(JobState::Unknown),
         other => {
-            let code = other.strip_prefix("ended ").and_then(|code| code.parse().ok());
+            let code = other
+                .strip_prefix("ended ")
+                .and_then(|code| code.parse().ok());
             Ok(JobState::Ended {
                 code: code.ok_or_else(|| reply.not_understood("a job's state has no exit code"))?,
                 output: clean(reply.get("out").unwrap_or_default(), JOB_OUTPUT_BYTES_MAX),

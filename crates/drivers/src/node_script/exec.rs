@@ -67,7 +67,8 @@ impl Output {
     /// Keeps what still fits; the rest is dropped.
     pub(crate) fn keep_stderr(&mut self, more: &[u8]) {
         let room = STDERR_BYTES_MAX.saturating_sub(self.stderr.len());
-        self.stderr.extend_from_slice(more.get(..room).unwrap_or(more));
+        self.stderr
+            .extend_from_slice(more.get(..room).unwrap_or(more));
     }
 }
 

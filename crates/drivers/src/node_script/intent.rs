@@ -55,7 +55,11 @@ fn line(operation: &Operation) -> Result<String, BadWord> {
             format!("systemctl\t{}\t{}", verb.as_str(), words::unit(unit)?)
         }
         Operation::RecordRun { unit, inputs } => {
-            format!("record\t{}\t{}", words::unit(unit)?, words::digest(&inputs.0)?)
+            format!(
+                "record\t{}\t{}",
+                words::unit(unit)?,
+                words::digest(&inputs.0)?
+            )
         }
     })
 }
@@ -100,7 +104,10 @@ mod tests {
         let intent: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
         assert_eq!(intent.len(), 4);
         assert_eq!(intent[1], "claim\tbGFiIGhlcmU=\t3\tkeep");
-        assert_eq!(intent[2], format!("install\tL2V0Yy9pdCdz\t{digest}\t0644\troot\troot"));
+        assert_eq!(
+            intent[2],
+            format!("install\tL2V0Yy9pdCdz\t{digest}\t0644\troot\troot")
+        );
         assert_eq!(intent[3], "sysctl\tnet/core/somaxconn\tNTAwMA==");
         assert!(text.ends_with(SCRIPT));
     }
@@ -108,14 +115,21 @@ mod tests {
     #[test]
     fn nothing_doubtful_is_sent() {
         for operation in [
-            Operation::RemoveFile { path: "etc/x".to_owned() },
-            Operation::RemoveFile { path: "/etc/x\ny".to_owned() },
+            Operation::RemoveFile {
+                path: "etc/x".to_owned(),
+            },
+            Operation::RemoveFile {
+                path: "/etc/x\ny".to_owned(),
+            },
             Operation::RecordRun {
                 unit: "x;reboot".to_owned(),
                 inputs: Digest::of(b""),
             },
         ] {
-            assert!(request(&spec(vec![operation.clone()])).is_err(), "{operation:?}");
+            assert!(
+                request(&spec(vec![operation.clone()])).is_err(),
+                "{operation:?}"
+            );
         }
     }
 }

@@ -83,7 +83,10 @@ pub(super) fn assemble(asked: &ProbeRequest, mut reply: Reply) -> Result<ProbeRe
         .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
         .collect();
     let mut stats = BTreeMap::new();
-    let mut lines = vec![("script".to_owned(), super::SCRIPT_VERSION.as_bytes().to_vec())];
+    let mut lines = vec![(
+        "script".to_owned(),
+        super::SCRIPT_VERSION.as_bytes().to_vec(),
+    )];
     for (key, value) in reply.lines {
         match key.split_once(' ').unwrap_or((&key, "")) {
             ("stat", path) => drop(stats.insert(path.to_owned(), value)),

@@ -126,9 +126,14 @@ pub(super) fn failure(what: &str, path: &str, output: &Output) -> NodeError {
 /// What a machine lacks where the script could not even begin.
 fn lacking(code: i32, said: &str) -> Option<String> {
     let first = said.lines().next().unwrap_or("");
-    let sudo_refuses = ["a password is required", "not in the sudoers", "may not run sudo", "not allowed to"]
-        .iter()
-        .any(|words| said.contains(words));
+    let sudo_refuses = [
+        "a password is required",
+        "not in the sudoers",
+        "may not run sudo",
+        "not allowed to",
+    ]
+    .iter()
+    .any(|words| said.contains(words));
     if said.contains("sudo") && sudo_refuses {
         return Some(format!(
             "sudo without a password for this user ({first}); add a NOPASSWD rule or log in as root"

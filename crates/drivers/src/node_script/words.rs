@@ -90,12 +90,22 @@ pub(super) fn account(value: &str) -> Checked<'_> {
 
 /// A systemd unit with its suffix.
 pub(super) fn unit(value: &str) -> Checked<'_> {
-    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b':' | b'-' | b'_' | b'.' | b'\\' | b'@');
+    let ok =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b':' | b'-' | b'_' | b'.' | b'\\' | b'@');
     let suffix = value.rsplit_once('.').is_some_and(|(name, suffix)| {
         !name.is_empty()
             && [
-                "service", "socket", "timer", "target", "mount", "automount", "path", "slice",
-                "swap", "device", "scope",
+                "service",
+                "socket",
+                "timer",
+                "target",
+                "mount",
+                "automount",
+                "path",
+                "slice",
+                "swap",
+                "device",
+                "scope",
             ]
             .contains(&suffix)
     });
@@ -110,7 +120,9 @@ pub(super) fn unit(value: &str) -> Checked<'_> {
 /// and `/` change places, so that `net.ipv4.conf.eth0/10.forwarding` names `eth0.10`.
 pub(super) fn sysctl_path(key: &str) -> Result<String, BadWord> {
     let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/' | b':');
-    let parts = key.split('.').all(|part| !part.is_empty() && !part.starts_with('/'));
+    let parts = key
+        .split('.')
+        .all(|part| !part.is_empty() && !part.starts_with('/'));
     check(
         key,
         "a kernel setting",
@@ -162,16 +174,30 @@ mod tests {
 
     #[test]
     fn what_may_be_sent() {
-        for good in ["/a", "/etc/k3s/it's a \"file\"", "/etc/sys\\x2d.mount", "/ä/$(x)"] {
+        for good in [
+            "/a",
+            "/etc/k3s/it's a \"file\"",
+            "/etc/sys\\x2d.mount",
+            "/ä/$(x)",
+        ] {
             assert!(path(good).is_ok(), "{good}");
         }
-        for bad in ["", "/", "a", "/a/", "//a", "/a/../b", "/a/.", "/a\nb", "/a\tb", "/a\0b"] {
+        for bad in [
+            "", "/", "a", "/a/", "//a", "/a/../b", "/a/.", "/a\nb", "/a\tb", "/a\0b",
+        ] {
             assert!(path(bad).is_err(), "{bad:?}");
         }
         for good in ["k3s.service", "getty@tty1.service", "mnt-a\\x2db.mount"] {
             assert!(unit(good).is_ok(), "{good}");
         }
-        for bad in ["k3s", "-x.service", ".service", "a b.service", "*.service", "a/b.service"] {
+        for bad in [
+            "k3s",
+            "-x.service",
+            ".service",
+            "a b.service",
+            "*.service",
+            "a/b.service",
+        ] {
             assert!(unit(bad).is_err(), "{bad:?}");
         }
         for bad in ["", "8", "888", "0o644", "00644", "u+x"] {
@@ -188,11 +214,16 @@ mod tests {
     fn settings_become_paths() {
         for (key, want) in [
             ("net.core.somaxconn", "net/core/somaxconn"),
-            ("net.ipv4.conf.eth0/10.rp_filter", "net/ipv4/conf/eth0.10/rp_filter"),
+            (
+                "net.ipv4.conf.eth0/10.rp_filter",
+                "net/ipv4/conf/eth0.10/rp_filter",
+            ),
         ] {
             assert_eq!(sysctl_path(key).unwrap(), want);
         }
-        for bad in ["", "net..x", "net.", ".net", "net/../x", "a b", "/../x", "net.//.x"] {
+        for bad in [
+            "", "net..x", "net.", ".net", "net/../x", "a b", "/../x", "net.//.x",
+        ] {
             // `net/../x` would become `net.//.x`: an empty part.
             assert!(sysctl_path(bad).is_err(), "{bad:?}");
         }

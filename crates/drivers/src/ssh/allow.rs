@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 /// An entry that is neither an address, a network nor a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} in allow.addresses is neither an IP address, a network like 10.0.0.0/8, nor a DNS name")]
+#[error(
+    "{0:?} in allow.addresses is neither an IP address, a network like 10.0.0.0/8, nor a DNS name"
+)]
 pub struct BadAllow(pub String);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,8 +119,14 @@ mod tests {
 
     #[test]
     fn addresses_and_names() {
-        let list = AllowList::parse(["10.1.0.0/16", "192.0.2.7", "fd00::/8", "*.lab.example", "edge"])
-            .unwrap();
+        let list = AllowList::parse([
+            "10.1.0.0/16",
+            "192.0.2.7",
+            "fd00::/8",
+            "*.lab.example",
+            "edge",
+        ])
+        .unwrap();
         for (address, want) in [
             ("10.1.2.3", true),
             ("10.2.2.3", false),
@@ -140,15 +148,31 @@ mod tests {
         ] {
             assert_eq!(list.names(name), want, "{name}");
         }
-        assert!(AllowList::parse(["0.0.0.0/0"]).unwrap().allows([8, 8, 8, 8].into()));
+        assert!(
+            AllowList::parse(["0.0.0.0/0"])
+                .unwrap()
+                .allows([8, 8, 8, 8].into())
+        );
         assert!(!AllowList::parse([]).unwrap().allows([8, 8, 8, 8].into()));
         assert!(AllowList::everywhere().names("anything"));
     }
 
     #[test]
     fn mistakes_are_refused() {
-        for bad in ["", "10.0.0.0/33", "10.0.0/8", "10.0.0.1.2", "a b", "/8", "*."] {
-            assert_eq!(AllowList::parse([bad]), Err(BadAllow(bad.to_owned())), "{bad}");
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "10.0.0.1.2",
+            "a b",
+            "/8",
+            "*.",
+        ] {
+            assert_eq!(
+                AllowList::parse([bad]),
+                Err(BadAllow(bad.to_owned())),
+                "{bad}"
+            );
         }
     }
 }

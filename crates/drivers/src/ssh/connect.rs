@@ -49,9 +49,9 @@ pub(super) async fn connect(settings: &SshSettings) -> Result<Link, NodeError> {
             }
         };
         // Nothing was asked of the machine yet, whatever happened.
-        let link = timeout(limit, stage).await.map_err(|_| {
-            unreachable(hop, format!("no answer within {} s", limit.as_secs()))
-        })??;
+        let link = timeout(limit, stage)
+            .await
+            .map_err(|_| unreachable(hop, format!("no answer within {} s", limit.as_secs())))??;
         carrier = Some(Box::new(link));
     }
     carrier
@@ -72,7 +72,9 @@ async fn first(hop: &Hop, allow: &AllowList) -> Result<Link, NodeError> {
         Err(Refusal::OtherType) => {
             // It has no key of a pinned type: ask again for any, only to show it.
             let again = handshake(hop, dial(hop, &addresses).await?, &[]).await;
-            Err(again.err().map_or_else(|| no_key(hop), |refusal| refusal.error(hop)))
+            Err(again
+                .err()
+                .map_or_else(|| no_key(hop), |refusal| refusal.error(hop)))
         }
         Err(refusal) => Err(refusal.error(hop)),
         Ok(handle) => login(hop, handle, None).await,
@@ -93,7 +95,9 @@ async fn further(hop: &Hop, carrier: Box<Link>, allow: &AllowList) -> Result<Lin
     match handshake(hop, tunnel(hop, &carrier).await?, &hop.host_keys).await {
         Err(Refusal::OtherType) => {
             let again = handshake(hop, tunnel(hop, &carrier).await?, &[]).await;
-            Err(again.err().map_or_else(|| no_key(hop), |refusal| refusal.error(hop)))
+            Err(again
+                .err()
+                .map_or_else(|| no_key(hop), |refusal| refusal.error(hop)))
         }
         Err(refusal) => Err(refusal.error(hop)),
         Ok(handle) => login(hop, handle, Some(carrier)).await,
@@ -212,7 +216,11 @@ async fn login(
         None
     };
     let key = PrivateKeyWithHashAlg::new(hop.identity.key(), hash);
-    match handle.authenticate_publickey(&hop.user, key).await.map_err(broke)? {
+    match handle
+        .authenticate_publickey(&hop.user, key)
+        .await
+        .map_err(broke)?
+    {
         AuthResult::Success => Ok(Link { handle, carrier }),
         AuthResult::Failure {
             remaining_methods, ..

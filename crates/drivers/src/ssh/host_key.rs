@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use russh::client;
 use russh::client::Handler;
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::client;
 
 /// What a host showed, when it was not believed.
 #[derive(Debug, Clone, Default)]
@@ -13,7 +13,10 @@ pub(super) struct Shown(Arc<Mutex<Option<PublicKey>>>);
 
 impl Shown {
     pub(super) fn get(&self) -> Option<PublicKey> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn set(&self, key: PublicKey) {
@@ -40,14 +43,20 @@ impl Pins {
 impl Handler for Pins {
     type Error = russh::Error;
 
-    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+    async fn check_server_key(
+        &mut self,
+        key: &PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
         let key = match key {
             PublicKeyOrCertificate::PublicKey { key, .. } => key,
             // Never asked for (`host_key_certificates` is empty).
             PublicKeyOrCertificate::Certificate(_) => return Ok(false),
         };
         // Comments are not part of a key.
-        let known = self.pinned.iter().any(|pin| pin.key_data() == key.key_data());
+        let known = self
+            .pinned
+            .iter()
+            .any(|pin| pin.key_data() == key.key_data());
         if !known {
             self.shown.set(key.clone());
         }

@@ -106,7 +106,11 @@ async fn listen(reader: &mut ChannelReadHalf, call: &Call<'_>) -> Result<Output,
         }
         None => Err(Ended::Broken(
             "the channel closed without an exit code".to_owned(),
-            if begun { Delivery::Unknown } else { Delivery::NotSent },
+            if begun {
+                Delivery::Unknown
+            } else {
+                Delivery::NotSent
+            },
         )),
     }
 }

@@ -57,7 +57,9 @@ impl Identity {
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Identity").field(&self.fingerprint()).finish()
+        f.debug_tuple("Identity")
+            .field(&self.fingerprint())
+            .finish()
     }
 }
 

@@ -75,7 +75,9 @@ impl Members {
                 program
             })
             .collect();
-        let shells = ports.iter().map(|(port, _)| shell(&authority, &client, *port));
+        let shells = ports
+            .iter()
+            .map(|(port, _)| shell(&authority, &client, *port));
         Self {
             shells: shells.collect(),
             authority,
@@ -134,7 +136,12 @@ impl Members {
     }
 }
 
-fn words(index: usize, ports: &[(u16, u16)], dir: &std::path::Path, tls: &[PathBuf; 3]) -> Vec<String> {
+fn words(
+    index: usize,
+    ports: &[(u16, u16)],
+    dir: &std::path::Path,
+    tls: &[PathBuf; 3],
+) -> Vec<String> {
     let (client, peer) = ports[index];
     let [ca, cert, key] = tls.each_ref().map(|path| path.display().to_string());
     let cluster: Vec<String> = ports
@@ -201,9 +208,16 @@ async fn members_are_asked_themselves() {
         facts.healthy_voters() == 3 && facts.alarms.is_empty()
     })
     .await;
-    let names: Vec<&str> = facts.members.iter().map(|member| member.name.as_str()).collect();
+    let names: Vec<&str> = facts
+        .members
+        .iter()
+        .map(|member| member.name.as_str())
+        .collect();
     assert_eq!(names, ["s1-00000000", "s2-00000001", "s3-00000002"]);
-    assert_eq!(facts.members.iter().filter(|member| member.leader).count(), 1);
+    assert_eq!(
+        facts.members.iter().filter(|member| member.leader).count(),
+        1
+    );
     assert_eq!((facts.margin(), facts.alarms.len()), (1, 0), "{facts:?}");
 
     // A learner that never starts, and an alarm.
@@ -238,7 +252,9 @@ async fn members_are_asked_themselves() {
 
     // Frozen, connections open, nothing answers: no quorum, and every gate must see it.
     members.programs[1].freeze().unwrap();
-    let facts = within("a look without quorum", LIMIT, api.members()).await.unwrap();
+    let facts = within("a look without quorum", LIMIT, api.members())
+        .await
+        .unwrap();
     members.programs[1].thaw().unwrap();
     assert!(facts.margin() < 0, "{facts:?}");
     let unconfirmed = facts.alarms.iter().any(|alarm| alarm.contains("no quorum"));
@@ -246,14 +262,20 @@ async fn members_are_asked_themselves() {
 
     // Back again.
     members.programs[0].start().unwrap();
-    until(&api, "three healthy members again", |facts| facts.healthy_voters() == 3).await;
+    until(&api, "three healthy members again", |facts| {
+        facts.healthy_voters() == 3
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_read_again_when_they_do_not_do() {
     let members = Members::start();
     let api = members.api();
-    until(&api, "three healthy members", |facts| facts.healthy_voters() == 3).await;
+    until(&api, "three healthy members", |facts| {
+        facts.healthy_voters() == 3
+    })
+    .await;
     let reads = |index: usize| {
         let shell: &LoopbackShell = &members.shells[index];
         shell.reads.load(std::sync::atomic::Ordering::Relaxed)
@@ -265,8 +287,14 @@ async fn certificates_are_read_again_when_they_do_not_do() {
     // Another authority's client is refused, then the right one is back in place.
     let other = Authority::new().client("client", Duration::ZERO, Duration::from_secs(600));
     for shell in &members.shells {
-        shell.write(&format!("{TLS_DIR}/client.crt"), other.cert.clone().into_bytes());
-        shell.write(&format!("{TLS_DIR}/client.key"), other.key.clone().into_bytes());
+        shell.write(
+            &format!("{TLS_DIR}/client.crt"),
+            other.cert.clone().into_bytes(),
+        );
+        shell.write(
+            &format!("{TLS_DIR}/client.key"),
+            other.key.clone().into_bytes(),
+        );
     }
     let fresh = members.api();
     let error = fresh.members().await.unwrap_err();
@@ -277,8 +305,14 @@ async fn certificates_are_read_again_when_they_do_not_do() {
     let error = fresh.members().await.unwrap_err();
     assert!(matches!(error, EtcdError::Credential { .. }), "{error}");
     for shell in &members.shells {
-        shell.write(&format!("{TLS_DIR}/client.crt"), members.client.cert.clone().into_bytes());
-        shell.write(&format!("{TLS_DIR}/client.key"), members.client.key.clone().into_bytes());
+        shell.write(
+            &format!("{TLS_DIR}/client.crt"),
+            members.client.cert.clone().into_bytes(),
+        );
+        shell.write(
+            &format!("{TLS_DIR}/client.key"),
+            members.client.key.clone().into_bytes(),
+        );
     }
     assert_eq!(fresh.members().await.unwrap().healthy_voters(), 3);
 }
