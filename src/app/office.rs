@@ -134,7 +134,6 @@ impl Office {
             found.commit,
             self.runtime.commit.as_ref(),
         )
-        .await
         .map_err(|error| Failure::new("TU0903", error.to_string()))?;
         if commit.plan.is_none() {
             let text = crate::cli::findings_text(&commit.loaded);
