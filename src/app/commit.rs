@@ -52,11 +52,7 @@ pub enum CommitError {
 
 impl Commit {
     /// Load a commit out of the mirror.
-    pub fn load(
-        host: &Host,
-        id: CommitId,
-        before: Option<&Self>,
-    ) -> Result<Self, CommitError> {
+    pub fn load(host: &Host, id: CommitId, before: Option<&Self>) -> Result<Self, CommitError> {
         let tree = objects::read_tree(host.mirror.dir(), id.as_str()).map_err(|error| {
             CommitError::Read {
                 commit: id.clone(),
