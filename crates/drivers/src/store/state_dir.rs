@@ -228,7 +228,7 @@ impl Drop for StateDir {
         // dead process stays, and the lock itself is free all the same.
         drop(self.lock.set_len(0));
         // Not left to close(2): a child between fork and exec has the file too.
-        drop(flock(&self.lock, FlockOperation::Unlock));
+        _ = flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
