@@ -337,6 +337,24 @@ async fn what_the_login_shell_says_does_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn looking_does_not_fill_the_log() {
+    let bed = bed(1);
+    let machine = bed.machine("m1");
+    let shell = shell(&bed, "m1", "ops");
+    probe(&shell).await.unwrap();
+    let bytes = || -> usize {
+        let log = machine.sh("journalctl --no-pager -o cat | wc -c").unwrap();
+        log.trim().parse().unwrap()
+    };
+    let before = bytes();
+    for _ in 0..10 {
+        probe(&shell).await.unwrap();
+    }
+    let each = (bytes() - before) / 10;
+    assert!(each < 500, "{each} bytes of log at each look");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_big_binary_is_quick() {
     let bed = bed(1);
     let shell = shell(&bed, "m1", "root");
