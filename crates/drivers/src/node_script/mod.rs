@@ -19,14 +19,19 @@ pub(crate) const SCRIPT: &str = include_str!("trueup-node.sh");
 /// What the script calls itself in its first line of reply.
 pub(crate) const SCRIPT_VERSION: &str = "1";
 
-/// The remote command: a shell that takes the script from the beginning of stdin,
+/// What `sh -c` runs: a shell that takes the script from the beginning of stdin,
 /// where the call's own input follows. Given as an argument, sudo would write the
 /// whole script into the system's log, some 25 lines at each look. `head -c` reads
 /// no byte too many. A script that was cut off does nothing: what it does comes last.
+pub(crate) fn loader() -> String {
+    let size = SCRIPT.len();
+    format!(r#"exec sh -c "$(head -c {size})" trueup "$@""#)
+}
+
+/// The remote command of a call.
 pub(crate) fn command_line(sudo: bool, args: &[&str]) -> String {
     let sudo = if sudo { "sudo -n " } else { "" };
-    let size = SCRIPT.len();
-    let mut line = format!(r#"{sudo}sh -c 'exec sh -c "$(head -c {size})" trueup "$@"' trueup"#);
+    let mut line = format!("{sudo}sh -c '{}' trueup", loader());
     for arg in args {
         line.push_str(" '");
         // `'` is the only character that ends a single-quoted word.
