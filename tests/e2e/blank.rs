@@ -49,9 +49,15 @@ fn fleet_is_whole(rig: &Rig) -> Result<()> {
         "-o",
         "jsonpath={.items[*].status.conditions[?(@.type=='EtcdIsVoter')].status}",
     ])?;
-    ensure!(voters.split_whitespace().count() == rig.shape.servers, "{voters}");
+    ensure!(
+        voters.split_whitespace().count() == rig.shape.servers,
+        "{voters}"
+    );
     let deployment = api.get(&["-n", "web", "deployment", "web"])?;
-    ensure!(deployment["status"]["availableReplicas"] == 2, "{deployment}");
+    ensure!(
+        deployment["status"]["availableReplicas"] == 2,
+        "{deployment}"
+    );
     let log = rig.host().machine().sh(
         "git --git-dir=/var/lib/trueup/host/mirror.git log --notes=trueup -1 $(git --git-dir=/srv/fleet.git rev-parse main)",
     )?;

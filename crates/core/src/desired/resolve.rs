@@ -18,8 +18,7 @@ use super::{
 };
 use crate::config::{Application, Body, Config, Entry, Manifest};
 use crate::drift::{Preparation, prepare};
-use crate::k3s::TOKEN_PATH;
-use crate::plan::SYSCTL_PATH;
+use crate::paths::{SYSCTL_PATH, TOKEN_PATH};
 
 /// What only the host can tell: the secrets. Every answer is an error in words, so
 /// that one secret that cannot be had stops what uses it and nothing else.
