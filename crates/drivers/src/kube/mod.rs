@@ -43,7 +43,7 @@ use self::route::Route;
 
 /// Longest wait for the watches to come into step, and for objects that must be
 /// asked for by name. What has not come by then is blind, and said to be.
-const IN_STEP_LIMIT: Duration = Duration::from_secs(40);
+const IN_STEP_LIMIT: Duration = Duration::from_secs(25);
 /// Kinds that are watched at most: each costs a connection.
 const KINDS_MAX: usize = 200;
 

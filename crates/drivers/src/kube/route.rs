@@ -22,9 +22,9 @@ use crate::tls::Validity;
 /// Where a k3s server keeps its admin's kubeconfig.
 const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
 /// Longest wait for a connection with TLS to one server, before the next is tried.
-const DIAL_LIMIT: Duration = Duration::from_secs(8);
+const DIAL_LIMIT: Duration = Duration::from_secs(6);
 /// Longest wait for a machine to hand over its kubeconfig.
-const READ_LIMIT: Duration = Duration::from_secs(20);
+const READ_LIMIT: Duration = Duration::from_secs(10);
 /// A certificate is read again when less than this is left, or a third of its life.
 const RENEW_BEFORE_S: i64 = 3600;
 /// k3s renews certificates at its start only, so the file may hold an old one for
