@@ -52,7 +52,7 @@ fn is_member(case: &Case<'_>, name: &NodeName) -> bool {
 }
 
 /// etcd as this look saw it, or the wait that its absence is.
-fn etcd<'a>(cluster: &'a SeenCluster) -> Result<&'a EtcdFacts, Hold> {
+fn etcd(cluster: &SeenCluster) -> Result<&EtcdFacts, Hold> {
     match &cluster.etcd {
         Known::Known(etcd) => Ok(etcd),
         Known::Unknown(why) => Err(Hold::wait("quorum", format!("etcd is not known: {why}"))),
