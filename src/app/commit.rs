@@ -70,6 +70,13 @@ impl Commit {
         Ok(Self { id, loaded, plan })
     }
 
+    /// The first error, with its place.
+    pub fn first_error(&self) -> Option<String> {
+        let mut errors = self.loaded.findings.iter();
+        let first = errors.find(|finding| finding.severity == Severity::Error)?;
+        Some(format!("{}: {}", first.place(), first.message))
+    }
+
     /// Errors among its findings.
     pub fn errors(&self) -> usize {
         self.loaded

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream;
 use serde_json::Value;
 use trueup_core::desired::{DesiredObject, DesiredUnit};
@@ -12,7 +13,7 @@ use trueup_core::drift::{Baseline, FieldDrift};
 use trueup_core::observed::Compared;
 use trueup_model::facts::cluster::{ClusterFacts, InventoryEntry};
 use trueup_model::facts::object::{CREATION_MARK, FIELD_MANAGER, LiveObject, ObjectRef};
-use trueup_model::id::AppName;
+use trueup_model::id::{AppName, ClusterName};
 use trueup_model::port::store::{Recorded, Store};
 use trueup_model::port::{ApplyRefusal, ClusterApi, Force};
 
@@ -25,7 +26,7 @@ const DRY_RUNS_MAX: usize = 8;
 /// Compares objects, and remembers what dry runs said.
 #[derive(Debug)]
 pub(crate) struct Comparer {
-    cluster: String,
+    cluster: Option<ClusterName>,
     vault: Arc<Vault>,
     store: Arc<dyn Store>,
     /// What a dry run said, for this rendered digest on this live resourceVersion.
@@ -57,7 +58,6 @@ pub(crate) fn outgoing(wanted: &DesiredObject, adopted: bool, mark: &str) -> Val
 
 /// One object and everything that is known of it.
 struct Pair<'a> {
-    app: &'a AppName,
     object: &'a ObjectRef,
     wanted: &'a DesiredObject,
     live: Option<&'a LiveObject>,
@@ -67,9 +67,13 @@ struct Pair<'a> {
 
 impl Comparer {
     /// A comparer for one cluster.
-    pub(crate) fn new(cluster: &str, vault: Arc<Vault>, store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(
+        cluster: Option<&ClusterName>,
+        vault: Arc<Vault>,
+        store: Arc<dyn Store>,
+    ) -> Self {
         Self {
-            cluster: cluster.to_owned(),
+            cluster: cluster.cloned(),
             vault,
             store,
             said: Mutex::default(),
@@ -97,17 +101,18 @@ impl Comparer {
         facts: &ClusterFacts,
     ) -> BTreeMap<(AppName, ObjectRef), Compared> {
         let recorded: BTreeMap<String, Recorded> = self
-            .store
-            .baselines(&self.cluster)
+            .cluster
+            .as_ref()
+            .and_then(|cluster| self.store.baselines(cluster).ok())
             .unwrap_or_default()
             .into_iter()
             .collect();
-        let pairs = desired.apps.values().filter(|app| !app.removed).flat_map(|app| {
+        let mark = facts.owner.as_ref().map_or("", |owner| owner.id.as_str());
+        let mut work: Vec<BoxFuture<'_, ((AppName, ObjectRef), Compared)>> = Vec::new();
+        for app in desired.apps.values().filter(|app| !app.removed) {
             let inventory = facts.inventories.get(&app.name);
-            app.objects.iter().map({
-                let recorded = &recorded;
-                move |(object, wanted)| Pair {
-                    app: &app.name,
+            for (object, wanted) in &app.objects {
+                let pair = Pair {
                     object,
                     wanted,
                     live: facts.objects.get(object),
@@ -116,15 +121,14 @@ impl Comparer {
                         entries.find(|entry| entry.object.key() == object.key())
                     }),
                     recorded: recorded.get(&key(object)),
-                }
-            })
-        });
-        let mark = facts.owner.as_ref().map_or("", |owner| owner.id.as_str());
-        stream::iter(pairs)
-            .map(|pair| async move {
-                let at = (pair.app.clone(), pair.object.clone());
-                (at, self.one(api, facts, mark, pair).await)
-            })
+                };
+                let at = (app.name.clone(), object.clone());
+                work.push(Box::pin(async move {
+                    (at, self.one(api, facts, mark, pair).await)
+                }));
+            }
+        }
+        stream::iter(work)
             .buffer_unordered(DRY_RUNS_MAX)
             .collect()
             .await
@@ -233,7 +237,12 @@ impl Comparer {
         baseline.rebuilt = true;
         let mut fields = shown(&baseline.drift(&live.json, masking));
         if let Some(before) = self.before(pair) {
-            fields.extend(before.given_up(&baseline).iter().map(|path| format!("{path}: removed")));
+            fields.extend(
+                before
+                    .given_up(&baseline)
+                    .iter()
+                    .map(|path| format!("{path}: removed")),
+            );
         }
         // Our own marks on an object that stood before us are no content of it.
         if !known {
@@ -255,9 +264,12 @@ impl Comparer {
 
     /// A rebuilt baseline that the live object already meets.
     fn remember(&self, pair: &Pair<'_>, baseline: &Baseline) {
+        let Some(cluster) = &self.cluster else {
+            return;
+        };
         if let Err(error) = record(
             self.store.as_ref(),
-            &self.cluster,
+            cluster,
             pair.object,
             &pair.wanted.digest,
             baseline,
@@ -279,7 +291,13 @@ impl Comparer {
             return Compared::Missing;
         };
         let mut fields = Vec::new();
-        plain(json, &live.json, &mut String::new(), pair.wanted.secret, &mut fields);
+        plain(
+            json,
+            &live.json,
+            &mut String::new(),
+            pair.wanted.secret,
+            &mut fields,
+        );
         Compared::Changed {
             fields,
             confirmed: false,
@@ -291,7 +309,7 @@ impl Comparer {
 /// Record what an object is to be compared with from now on.
 pub(crate) fn record(
     store: &dyn Store,
-    cluster: &str,
+    cluster: &ClusterName,
     object: &ObjectRef,
     rendered: &trueup_model::id::Digest,
     baseline: &Baseline,
@@ -303,7 +321,7 @@ pub(crate) fn record(
         rebuilt: baseline.rebuilt,
     };
     store
-        .put_baselines(&[(cluster.to_owned(), key(object), recorded)])
+        .put_baselines(&[(cluster.clone(), key(object), recorded)])
         .map_err(|error| error.to_string())
 }
 
@@ -322,7 +340,13 @@ fn plain(wanted: &Value, live: &Value, path: &mut String, secret: bool, out: &mu
                     path.push('.');
                 }
                 path.push_str(key);
-                plain(value, live.get(key).unwrap_or(&Value::Null), path, secret, out);
+                plain(
+                    value,
+                    live.get(key).unwrap_or(&Value::Null),
+                    path,
+                    secret,
+                    out,
+                );
                 path.truncate(length);
             }
         }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use trueup_core::engine::{Effect, Event, Judgement};
 use trueup_drivers::forge::NotesForge;
-use trueup_drivers::git::watch;
+use trueup_drivers::git::RefWatch;
 use trueup_model::id::{CommitId, UnitId};
 use trueup_model::verdict::VerdictState;
 
@@ -43,7 +43,7 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
     let mut hup = signal(SignalKind::hangup()).map_err(failure)?;
     let repo = office.runtime.host.settings.repo.clone();
     let pushed = Arc::new(Notify::new());
-    let watcher = watch::local(&repo.url, &repo.branch, Arc::clone(&pushed));
+    let watcher = RefWatch::new(&repo.url, Arc::clone(&pushed));
     let poll = match &watcher {
         Some(_) => LOCAL_POLL,
         None => Duration::from_secs(repo.interval_s.max(1)),
@@ -222,13 +222,13 @@ impl Daemon {
         let clusters: Vec<_> = sound
             .world
             .clusters()
-            .map(|(name, ports)| (UnitId::Cluster(name.clone()), Arc::clone(&ports.changed)))
+            .map(|(name, ports)| (UnitId::Cluster(name.clone()), Arc::clone(&ports.api)))
             .collect();
-        for (unit, changed) in clusters {
+        for (unit, api) in clusters {
             let reports = self.office.runtime.driver.reports();
             self.watched.push(tokio::spawn(async move {
                 loop {
-                    changed.notified().await;
+                    api.changed().await;
                     tokio::time::sleep(SETTLE).await;
                     if reports.send(Report::Time(unit.clone())).is_err() {
                         return;
@@ -262,7 +262,10 @@ impl Daemon {
             speaker.converged(&self.judged, &units);
         }
         self.planned(&commit);
-        let decided = self.judged.get(unit).is_some_and(|judgement| judgement.state.is_final());
+        let decided = self
+            .judged
+            .get(unit)
+            .is_some_and(|judgement| judgement.state.is_final());
         if decided
             && let Some(driven) = self.office.runtime.units.get(unit)
             && let Some(round) = driven.engine.round()
@@ -285,7 +288,8 @@ impl Daemon {
                 (steps, 0) => format!("{steps} steps"),
                 (steps, held) => format!("{steps} steps, {held} held"),
             };
-            self.speaker(commit).say("plan", VerdictState::Success, &text);
+            self.speaker(commit)
+                .say("plan", VerdictState::Success, &text);
         }
     }
 
@@ -308,13 +312,12 @@ impl Daemon {
             }
         }
         let deadline = tokio::time::Instant::now() + SHUTDOWN;
-        while self
-            .office
-            .runtime
-            .units
-            .values()
-            .any(|driven| matches!(driven.engine.phase(), trueup_core::engine::Phase::Performing(_)))
-        {
+        while self.office.runtime.units.values().any(|driven| {
+            matches!(
+                driven.engine.phase(),
+                trueup_core::engine::Phase::Performing(_)
+            )
+        }) {
             let reports = &mut self.office.runtime.reports;
             match tokio::time::timeout_at(deadline, reports.recv()).await {
                 Ok(Some(report)) => self.report(report),

@@ -55,13 +55,25 @@ impl Driver {
         (driver, receiver)
     }
 
+    /// Where reports go in.
+    pub(crate) fn reports(&self) -> mpsc::UnboundedSender<Report> {
+        self.reports.clone()
+    }
+
     /// What a unit's tasks use from now on.
     pub(crate) fn equip(&mut self, unit: UnitId, means: Means) {
         self.means.insert(unit, means);
     }
 
     /// Start what an effect asks for. Words on the commit are the caller's.
-    pub(crate) fn start(&self, unit: &UnitId, context: &Context, desired: &Arc<DesiredUnit>, effect: Effect, now_s: i64) {
+    pub(crate) fn start(
+        &self,
+        unit: &UnitId,
+        context: &Context,
+        desired: &Arc<DesiredUnit>,
+        effect: Effect,
+        now_s: i64,
+    ) {
         match effect {
             Effect::Look => self.look(unit, context, desired),
             Effect::Perform(steps) => self.perform(unit, context, desired, steps),
@@ -90,7 +102,13 @@ impl Driver {
         });
     }
 
-    fn perform(&self, unit: &UnitId, context: &Context, desired: &Arc<DesiredUnit>, steps: Vec<Step>) {
+    fn perform(
+        &self,
+        unit: &UnitId,
+        context: &Context,
+        desired: &Arc<DesiredUnit>,
+        steps: Vec<Step>,
+    ) {
         let Some(means) = self.means.get(unit).cloned() else {
             return;
         };
@@ -130,7 +148,13 @@ pub(crate) struct Driven {
 
 impl Driven {
     /// Give the engine an event; effects come back after their tasks were started.
-    pub(crate) fn on(&mut self, driver: &Driver, unit: &UnitId, event: Event, now_s: i64) -> Vec<Effect> {
+    pub(crate) fn on(
+        &mut self,
+        driver: &Driver,
+        unit: &UnitId,
+        event: Event,
+        now_s: i64,
+    ) -> Vec<Effect> {
         let effects = self.engine.on(event, now_s);
         self.context.now_s = now_s;
         for effect in &effects {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::SecretSlice;
-use trueup_drivers::age::{IdentityError, Identities};
+use trueup_drivers::age::{Identities, IdentityError};
 use trueup_drivers::git::{GitError, Mirror};
-use trueup_drivers::store::{SqliteStore, StateDir, StateDirError};
+use trueup_drivers::store::{StateDir, StateDirError};
+use trueup_model::id::CommitId;
 use trueup_model::port::store::{Store, StoreError};
 
 use super::settings::{Settings, SettingsError};
@@ -66,7 +67,7 @@ pub enum HostError {
 
 impl Host {
     /// Open this host and hold its state directory.
-    pub fn open(config: &Utf8Path) -> Result<Self, HostError> {
+    pub async fn open(config: &Utf8Path) -> Result<Self, HostError> {
         let settings = Settings::read(config)?;
         let holder = settings.holder()?;
         let identities = match &settings.age.identity_file {
@@ -74,8 +75,8 @@ impl Host {
             None => None,
         };
         let state = StateDir::open(&settings.state_dir)?;
-        let store = SqliteStore::open(&state)?;
-        let mirror = Mirror::open(&settings.state_dir.join("mirror.git"))?;
+        let store = state.store()?;
+        let mirror = Mirror::open(&state.mirror()).await?;
         let key = key(&settings.state_dir.join("digest.key"))?;
         Ok(Self {
             settings,
@@ -86,6 +87,16 @@ impl Host {
             identities,
             _state: state,
         })
+    }
+
+    /// This tip was accepted: the next one is compared with it.
+    pub(crate) fn accept(&self, commit: &CommitId) -> Result<(), StoreError> {
+        let at = u64::try_from(super::clock::now_s()).unwrap_or(0);
+        let fleet = self.settings.fleet.parse();
+        if let Ok(fleet) = fleet {
+            self.store.commit_seen(&fleet, commit, at)?;
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use trueup_core::desired::{DesiredMachine, DesiredUnit};
 use trueup_core::health;
 use trueup_core::observed::{SeenCluster, SeenUnit, parse, probe_request};
@@ -31,13 +31,16 @@ pub(crate) async fn look(
     context: &Context,
     comparer: &Comparer,
 ) -> SeenUnit {
-    let probes = desired.machines.values().map(|machine| async {
-        let facts = match world.shell(&machine.name) {
-            Some(shell) => probe(shell.as_ref(), machine).await,
-            None => Known::Unknown("no connection is declared".to_owned()),
-        };
-        (machine.name.clone(), facts)
-    });
+    let mut probes: Vec<BoxFuture<'_, (NodeName, Known<MachineFacts>)>> = Vec::new();
+    for machine in desired.machines.values() {
+        probes.push(Box::pin(async move {
+            let facts = match world.shell(&machine.name) {
+                Some(shell) => probe(shell.as_ref(), machine).await,
+                None => Known::Unknown(world.why_no_shell(&machine.name)),
+            };
+            (machine.name.clone(), facts)
+        }));
+    }
     let mut seen = SeenUnit {
         machines: join_all(probes).await.into_iter().collect(),
         cluster: None,
@@ -169,13 +172,16 @@ async fn deepen(world: &World, desired: &DesiredUnit, context: &Context, seen: &
     if !disruptive || !may_answer(desired, seen) {
         return;
     }
-    let asks = desired.servers().map(|server| async {
-        let answer = match ports.api.ready(&server.name).await {
-            Ok(()) => Known::Known(()),
-            Err(error) => Known::Unknown(error.to_string()),
-        };
-        (server.name.clone(), answer)
-    });
+    let mut asks: Vec<BoxFuture<'_, (NodeName, Known<()>)>> = Vec::new();
+    for server in desired.servers() {
+        asks.push(Box::pin(async move {
+            let answer = match ports.api.ready(&server.name).await {
+                Ok(()) => Known::Known(()),
+                Err(error) => Known::Unknown(error.to_string()),
+            };
+            (server.name.clone(), answer)
+        }));
+    }
     let ready: BTreeMap<NodeName, Known<()>> = join_all(asks).await.into_iter().collect();
     let etcd = match ports.etcd.members().await {
         Ok(etcd) => Known::Known(etcd),

@@ -21,4 +21,6 @@ mod outbox;
 mod perform;
 mod tip;
 mod vault;
+mod verdicts;
+pub(crate) mod worktree;
 mod world;

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use trueup_core::engine::Phase;
 use trueup_core::gate::stale;
 use trueup_core::plan::UnitPlan;
+use trueup_drivers::store::StateDirError;
 use trueup_model::id::{CommitId, UnitId};
-use trueup_model::step::{Action, Step, Target};
 use trueup_model::port::store::{Grant, Pause};
+use trueup_model::step::{Action, Step, Target};
 
 use super::clock::now_s;
 use super::commit::Commit;
@@ -17,7 +18,10 @@ use super::result::ApplyResult;
 use super::runtime::{Runtime, seconds, take_over_key};
 use super::socket::{self, Client};
 use super::tip;
-use super::view::{PLAN_VERSION, PlanView, SavedPlan, StatusView, UnitStatus, held_line, state_of, step_line, wait_line};
+use super::view::{
+    PLAN_VERSION, PlanView, SavedPlan, StatusView, UnitStatus, held_line, state_of, step_line,
+    wait_line,
+};
 use crate::cli::Failure;
 use crate::cli::exit::Exit;
 
@@ -96,7 +100,9 @@ pub async fn open(config: &Utf8Path) -> Result<Desk, Failure> {
     if let Some(client) = Client::connect(&socket::path(&settings)).await {
         return Ok(Desk::Loop(client));
     }
-    let host = Host::open(config).map_err(|error| failure_of(&error))?;
+    let host = Host::open(config)
+        .await
+        .map_err(|error| failure_of(&error))?;
     Ok(Desk::Own(Box::new(Office {
         runtime: Runtime::new(host),
     })))
@@ -105,9 +111,11 @@ pub async fn open(config: &Utf8Path) -> Result<Desk, Failure> {
 fn failure_of(error: &HostError) -> Failure {
     let failure = Failure::new("TU0902", error.to_string());
     match error {
-        HostError::State(error) if error.is_held() => Failure::new("TU0907", error.to_string())
-            .next("trueup status")
-            .exit(Exit::Held),
+        HostError::State(error @ StateDirError::Held { .. }) => {
+            Failure::new("TU0907", error.to_string())
+                .next("trueup status")
+                .exit(Exit::Held)
+        }
         HostError::Age(_) => failure.next("chmod 600 the identity file"),
         _ => failure,
     }
@@ -125,13 +133,21 @@ impl Office {
     pub async fn load(&mut self, rev: Option<&str>) -> Result<(), Failure> {
         let found = tip::fetch(&self.runtime.host, rev).await?;
         self.runtime.held = found.held;
-        let commit = Commit::load(&self.runtime.host, found.commit, self.runtime.commit.as_ref())
-            .map_err(|error| Failure::new("TU0903", error.to_string()))?;
+        let commit = Commit::load(
+            &self.runtime.host,
+            found.commit,
+            self.runtime.commit.as_ref(),
+        )
+        .map_err(|error| Failure::new("TU0903", error.to_string()))?;
         if commit.plan.is_none() {
             let text = crate::cli::findings_text(&commit.loaded);
             return Err(Failure::new(
                 "TU0904",
-                format!("commit {} has {} errors\n{text}", commit.id.short(), commit.errors()),
+                format!(
+                    "commit {} has {} errors\n{text}",
+                    commit.id.short(),
+                    commit.errors()
+                ),
             )
             .next("trueup validate")
             .exit(Exit::Findings));
@@ -165,8 +181,10 @@ impl Office {
         for unit in ids {
             plans.extend(self.runtime.plan(&unit).await);
         }
-        let (Some(commit), fleet) = (self.runtime.tip().cloned(), self.runtime.host.settings.fleet.clone())
-        else {
+        let (Some(commit), fleet) = (
+            self.runtime.tip().cloned(),
+            self.runtime.host.settings.fleet.clone(),
+        ) else {
             return Err(Failure::new("TU0903", "no commit is loaded"));
         };
         Ok(PlanView {
@@ -222,7 +240,11 @@ impl Office {
     /// The status of what is known.
     pub fn status_view(&self, running: bool) -> StatusView {
         let runtime = &self.runtime;
-        let units = runtime.unit_ids().iter().map(|unit| self.unit_status(unit)).collect();
+        let units = runtime
+            .unit_ids()
+            .iter()
+            .map(|unit| self.unit_status(unit))
+            .collect();
         StatusView {
             fleet: runtime.host.settings.fleet.clone(),
             holder: runtime.host.holder.clone(),
@@ -241,7 +263,13 @@ impl Office {
         let context = runtime.context(unit, None);
         let repo = runtime.desired(unit).and_then(|desired| {
             let cluster = desired.cluster.as_ref().map(|cluster| cluster.powers);
-            cluster.or_else(|| desired.machines.values().next().map(|machine| machine.powers))
+            cluster.or_else(|| {
+                desired
+                    .machines
+                    .values()
+                    .next()
+                    .map(|machine| machine.powers)
+            })
         });
         let mut status = UnitStatus {
             unit: unit.to_string(),
@@ -284,7 +312,13 @@ impl Office {
             }
             Request::Plan { rev, units } => {
                 let view = match rev {
-                    Some(_) => return Err(Failure::new("TU0906", "the loop plans the tip only; stop it to plan another commit").exit(Exit::Usage)),
+                    Some(_) => {
+                        return Err(Failure::new(
+                            "TU0906",
+                            "the loop plans the tip only; stop it to plan another commit",
+                        )
+                        .exit(Exit::Usage));
+                    }
                     None if self.runtime.commit.is_some() => self.plan_loaded(&units).await?,
                     None => self.plan(None, &units).await?,
                 };
@@ -301,7 +335,9 @@ impl Office {
                 reason,
                 expires_s,
             } => {
-                let granted = self.grants(&steps, deletions.as_deref(), commit.as_deref()).await?;
+                let granted = self
+                    .grants(&steps, deletions.as_deref(), commit.as_deref())
+                    .await?;
                 self.write_grants(&granted, author, &reason, expires_s)?
             }
             Request::Claim { unit, reason } => self.claim(&unit, author, &reason)?,
@@ -351,22 +387,39 @@ impl Office {
         if let Some(app) = deletions {
             let before = granted.len();
             for step in &waiting {
-                if let (Action::DeleteObject { .. }, Target::Object(of, _)) = (&step.action, &step.target)
+                if let (Action::DeleteObject { .. }, Target::Object(of, _)) =
+                    (&step.action, &step.target)
                     && of.as_str() == app
                 {
                     granted.push((step.id.0.clone(), step_line(step)));
                 }
             }
             if granted.len() == before {
-                return Err(Failure::new("TU0908", format!("no deletion of {app} waits")).next("trueup plan"));
+                return Err(
+                    Failure::new("TU0908", format!("no deletion of {app} waits"))
+                        .next("trueup plan"),
+                );
             }
         }
         for id in ids {
-            let found: Vec<&&Step> = waiting.iter().filter(|step| step.id.0.starts_with(id.as_str())).collect();
+            let found: Vec<&&Step> = waiting
+                .iter()
+                .filter(|step| step.id.0.starts_with(id.as_str()))
+                .collect();
             match found.as_slice() {
                 [step] => granted.push((step.id.0.clone(), step_line(step))),
-                [] => return Err(Failure::new("TU0908", format!("no step {id} waits")).next("trueup plan")),
-                _ => return Err(Failure::new("TU0908", format!("{id} is the beginning of several steps")).next("give more digits")),
+                [] => {
+                    return Err(
+                        Failure::new("TU0908", format!("no step {id} waits")).next("trueup plan")
+                    );
+                }
+                _ => {
+                    return Err(Failure::new(
+                        "TU0908",
+                        format!("{id} is the beginning of several steps"),
+                    )
+                    .next("give more digits"));
+                }
             }
         }
         Ok(granted)
@@ -455,7 +508,10 @@ fn waiting(plan: &UnitPlan) -> Vec<&Step> {
     steps
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function of map_err")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function of map_err"
+)]
 fn store(error: trueup_model::port::StoreError) -> Failure {
     Failure::new("TU0902", error.to_string())
 }

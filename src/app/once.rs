@@ -52,7 +52,9 @@ pub(crate) async fn apply(
         let Some(round) = driven.engine.round().filter(|_| driven.engine.is_idle()) else {
             continue;
         };
-        if state.is_over(round, wait_s) && let Some(state) = open.remove(&unit) {
+        if state.is_over(round, wait_s)
+            && let Some(state) = open.remove(&unit)
+        {
             if round.is_settled() {
                 runtime.settle(&unit);
             }
@@ -137,9 +139,18 @@ impl Open {
             return true;
         }
         let still = now_s() - self.moved_s;
-        let moving = round.waits.iter().any(|wait| wait.kind == WaitKind::Progress)
-            || round.held.iter().any(|held| held.hold.verdict == Refusal::Wait);
-        let dark = round.waits.iter().any(|wait| wait.kind == WaitKind::Unknown);
+        let moving = round
+            .waits
+            .iter()
+            .any(|wait| wait.kind == WaitKind::Progress)
+            || round
+                .held
+                .iter()
+                .any(|held| held.hold.verdict == Refusal::Wait);
+        let dark = round
+            .waits
+            .iter()
+            .any(|wait| wait.kind == WaitKind::Unknown);
         if moving {
             return still >= wait_s;
         }

@@ -35,7 +35,11 @@ pub(crate) async fn deliver(store: &dyn Store, forge: &dyn Forge) {
                 store.mark_failed(outgoing.seq, &why, now.saturating_add(wait))
             }
             Err(ForgeError::Refused(why)) => {
-                tracing::warn!(why, context = outgoing.verdict.context, "a verdict is refused");
+                tracing::warn!(
+                    why,
+                    context = outgoing.verdict.context,
+                    "a verdict is refused"
+                );
                 store.mark_refused(outgoing.seq, &why, now)
             }
         };

@@ -52,7 +52,8 @@ impl ApplyResult {
             .iter()
             .flat_map(|unit| &unit.steps)
             .any(|(_, outcome)| *outcome != Outcome::Done);
-        let unknown = waits().any(|wait| wait.kind != WaitKind::Optional && wait.kind != WaitKind::Report);
+        let unknown =
+            waits().any(|wait| wait.kind != WaitKind::Optional && wait.kind != WaitKind::Report);
         let refused = held().any(|held| held.hold.verdict == Refusal::Refuse);
         if refused && !unknown {
             return Exit::Blocked;
@@ -67,7 +68,11 @@ impl ApplyResult {
     pub fn text(&self) -> String {
         let mut out = String::new();
         for unit in &self.units {
-            let done = unit.steps.iter().filter(|(_, outcome)| *outcome == Outcome::Done).count();
+            let done = unit
+                .steps
+                .iter()
+                .filter(|(_, outcome)| *outcome == Outcome::Done)
+                .count();
             let word = if unit.settled { "true" } else { "not true yet" };
             out.push_str(&format!("{}: {word}; {done} steps done\n", unit.unit));
             for (line, outcome) in &unit.steps {

@@ -9,7 +9,6 @@ use trueup_core::desired::DesiredUnit;
 use trueup_core::engine::{Effect, Event, UnitEngine};
 use trueup_core::observed::SeenUnit;
 use trueup_core::plan::{Context, Round, UnitPlan, forecast, round};
-use trueup_model::facts::Known;
 use trueup_model::id::{Claim, CommitId, Digest, UnitId};
 use trueup_model::port::store::{Settled, Store};
 
@@ -40,6 +39,10 @@ pub struct Runtime {
     pub(crate) allowed: Option<BTreeSet<Digest>>,
     /// Why nothing of the tip may be carried out.
     pub(crate) held: Option<String>,
+    /// Why the branch cannot be read.
+    pub(crate) branch_problem: Option<String>,
+    /// The newest tip, where it cannot be used.
+    pub(crate) broken: Option<Commit>,
 }
 
 impl Runtime {
@@ -57,6 +60,8 @@ impl Runtime {
             rounds: BTreeMap::new(),
             allowed: None,
             held: None,
+            branch_problem: None,
+            broken: None,
         }
     }
 
@@ -78,11 +83,11 @@ impl Runtime {
         };
         self.means.clear();
         for (id, unit) in &sound.desired.units {
-            let cluster = unit
-                .cluster
-                .as_ref()
-                .map_or("", |cluster| cluster.name.as_str());
-            let comparer = Comparer::new(cluster, Arc::clone(&sound.vault), Arc::clone(self.store()));
+            let comparer = Comparer::new(
+                unit.cluster.as_ref().map(|cluster| &cluster.name),
+                Arc::clone(&sound.vault),
+                Arc::clone(self.store()),
+            );
             let means = Means {
                 performer: Performer {
                     world: Arc::clone(&sound.world),
@@ -94,8 +99,10 @@ impl Runtime {
             self.driver.equip(id.clone(), means.clone());
             self.means.insert(id.clone(), means);
         }
-        self.units.retain(|id, _| sound.desired.units.contains_key(id));
-        self.seen.retain(|id, _| sound.desired.units.contains_key(id));
+        self.units
+            .retain(|id, _| sound.desired.units.contains_key(id));
+        self.seen
+            .retain(|id, _| sound.desired.units.contains_key(id));
     }
 
     /// The desired state of a unit.
@@ -117,11 +124,7 @@ impl Runtime {
         let now = now_s();
         let store = self.store();
         let stored = store.epoch(unit).ok().flatten();
-        let take_over = store
-            .get(&take_over_key(unit))
-            .ok()
-            .flatten()
-            .is_some();
+        let take_over = store.get(&take_over_key(unit)).ok().flatten().is_some();
         let grants = store
             .grants(seconds(now))
             .unwrap_or_default()
@@ -134,7 +137,10 @@ impl Runtime {
             .into_iter()
             .find(|pause| pause.target == unit.to_string())
             .map(|pause| format!("{} ({})", pause.reason, pause.author));
-        let commit = self.commit.as_ref().map(|commit| commit.id.as_str().to_owned());
+        let commit = self
+            .commit
+            .as_ref()
+            .map(|commit| commit.id.as_str().to_owned());
         let digest = self.desired(unit).map(|unit| unit_digest(&unit));
         let settled = store.settled(unit).ok().flatten();
         Context {
@@ -160,9 +166,8 @@ impl Runtime {
         let desired = self.desired(unit)?;
         let means = self.means.get(unit)?.clone();
         let context = self.context(unit, None);
-        let mut seen = look(&means.performer.world, &desired, &context, &means.comparer).await;
+        let seen = look(&means.performer.world, &desired, &context, &means.comparer).await;
         let found = newest_epoch(&seen, &self.host.holder);
-        explain_unreachable(&means, &mut seen);
         let context = self.context(unit, Some(found + 1));
         self.seen.insert(unit.clone(), (now_s(), seen.clone()));
         Some((context, seen))
@@ -180,16 +185,34 @@ impl Runtime {
         if let Some((context, seen)) = self.look_now(unit).await
             && let Some(desired) = self.desired(unit)
         {
-            self.rounds.insert(unit.clone(), round(&desired, &seen, &context));
+            self.rounds
+                .insert(unit.clone(), round(&desired, &seen, &context));
         }
     }
 
     /// Findings of the commit, a line each.
     pub(crate) fn findings_lines(&self) -> Vec<String> {
-        let findings = self.commit.iter().flat_map(|commit| &commit.loaded.findings);
+        let newest = self.broken.as_ref().or(self.commit.as_ref());
+        let findings = newest
+            .into_iter()
+            .flat_map(|commit| &commit.loaded.findings);
         findings
             .map(|finding| format!("{}: {}", finding.place(), finding.message))
             .collect()
+    }
+
+    /// Steps and held steps of all units to the end; `None` until every unit was
+    /// looked at.
+    pub(crate) fn forecast_sizes(&self) -> Option<(usize, usize)> {
+        let mut sizes = (0, 0);
+        for unit in self.unit_ids() {
+            let (_, seen) = self.seen.get(&unit)?;
+            let desired = self.desired(&unit)?;
+            let plan = forecast(&desired, seen, &self.context(&unit, None));
+            sizes.0 += plan.steps().count();
+            sizes.1 += plan.left.len();
+        }
+        Some(sizes)
     }
 
     /// Make sure of the epoch under which a unit is written to: the one that the store
@@ -230,7 +253,12 @@ impl Runtime {
             let context = self.context(&unit, None);
             if let Some(driven) = self.units.get_mut(&unit) {
                 driven.context = context.clone();
-                driven.on(&self.driver, &unit, Event::Context(Box::new(context)), now_s());
+                driven.on(
+                    &self.driver,
+                    &unit,
+                    Event::Context(Box::new(context)),
+                    now_s(),
+                );
             }
         }
     }
@@ -239,10 +267,7 @@ impl Runtime {
     pub(crate) fn report(&mut self, report: Report) -> Option<(UnitId, Vec<Effect>)> {
         let now = now_s();
         let (unit, event) = match report {
-            Report::Looked(unit, mut seen) => {
-                if let Some(means) = self.means.get(&unit) {
-                    explain_unreachable(means, &mut seen);
-                }
+            Report::Looked(unit, seen) => {
                 self.seen.insert(unit.clone(), (now, (*seen).clone()));
                 (unit, Event::Looked(seen))
             }
@@ -289,15 +314,6 @@ pub(crate) fn take_over_key(unit: &UnitId) -> String {
 /// Seconds for the store; the clock is not before 1970.
 pub(crate) fn seconds(at_s: i64) -> u64 {
     u64::try_from(at_s).unwrap_or(0)
-}
-
-/// A machine without a connection says why.
-fn explain_unreachable(means: &Means, seen: &mut SeenUnit) {
-    for (name, facts) in &mut seen.machines {
-        if means.performer.world.shell(name).is_none() {
-            *facts = Known::Unknown(means.performer.world.why_no_shell(name));
-        }
-    }
 }
 
 /// The newest epoch of ours that any target knows.

@@ -253,7 +253,10 @@ impl Settings {
     }
 
     /// The ceiling of a unit.
-    pub fn ceiling(&self, unit: &trueup_model::id::UnitId) -> trueup_model::kinds::switches::Powers {
+    pub fn ceiling(
+        &self,
+        unit: &trueup_model::id::UnitId,
+    ) -> trueup_model::kinds::switches::Powers {
         self.targets
             .get(&unit.to_string())
             .map(|target| target.switches)
@@ -286,14 +289,21 @@ mod tests {
         .unwrap();
         let edge = settings.ceiling(&"cluster/edge".parse().unwrap());
         assert!(edge.roll_out && !edge.correct_drift);
-        assert!(settings.ceiling(&"machine/lab".parse().unwrap()).correct_drift);
+        assert!(
+            settings
+                .ceiling(&"machine/lab".parse().unwrap())
+                .correct_drift
+        );
     }
 
     #[test]
     fn mistakes_are_named_with_their_place() {
         for (text, part) in [
             ("repo: {url: u}\nfleet: home\nswiches: {}\n", "swiches"),
-            ("repo: {url: u}\nfleet: home\ntargets: {edge: {}}\n", "cluster/NAME"),
+            (
+                "repo: {url: u}\nfleet: home\ntargets: {edge: {}}\n",
+                "cluster/NAME",
+            ),
             ("fleet: home\n", "repo"),
         ] {
             let message = parse(text).unwrap_err().to_string();

@@ -51,7 +51,10 @@ impl Client {
     /// Connect, if a loop listens.
     pub async fn connect(path: &Utf8Path) -> Option<Self> {
         let connect = UnixStream::connect(path.as_std_path());
-        let stream = tokio::time::timeout(CONNECT_DEADLINE, connect).await.ok()?.ok()?;
+        let stream = tokio::time::timeout(CONNECT_DEADLINE, connect)
+            .await
+            .ok()?
+            .ok()?;
         Some(Self {
             path: path.to_owned(),
             stream,
@@ -69,7 +72,8 @@ impl Client {
 
     /// Ask.
     pub async fn ask(mut self, request: &Request) -> Result<Answer, Failure> {
-        let broken = |why: String| Failure::new("TU0912", format!("the loop does not answer: {why}"));
+        let broken =
+            |why: String| Failure::new("TU0912", format!("the loop does not answer: {why}"));
         let mut line = serde_json::to_vec(request).map_err(|error| broken(error.to_string()))?;
         line.push(b'\n');
         let work = async {
@@ -83,7 +87,8 @@ impl Client {
             .await
             .map_err(|_| broken(format!("not within {} s", ANSWER_DEADLINE.as_secs())))?
             .map_err(|error| broken(error.to_string()))?;
-        let wire: Wire = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+        let wire: Wire =
+            serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
         match wire.answer {
             Some(answer) => Ok(answer),
             None => Err(Failure {
@@ -132,7 +137,8 @@ pub(crate) fn listen(settings: &Settings) -> std::io::Result<mpsc::Receiver<Aske
                 Ok((stream, _)) => {
                     let asked = asked.clone();
                     tokio::spawn(async move {
-                        let served = tokio::time::timeout(ANSWER_DEADLINE, serve(stream, &asked)).await;
+                        let served =
+                            tokio::time::timeout(ANSWER_DEADLINE, serve(stream, &asked)).await;
                         if let Ok(Err(error)) = served {
                             tracing::debug!(%error, "a client went away");
                         }
@@ -172,7 +178,10 @@ async fn serve(mut stream: UnixStream, asked: &mpsc::Sender<Asked>) -> std::io::
                     .unwrap_or_else(|_| Err(Failure::new("TU0912", "the loop is shutting down")))
             }
         }
-        Err(error) => Err(Failure::new("TU0906", format!("the request is not understood: {error}"))),
+        Err(error) => Err(Failure::new(
+            "TU0906",
+            format!("the request is not understood: {error}"),
+        )),
     };
     let wire = match result {
         Ok(answer) => Wire {

@@ -43,13 +43,15 @@ impl Vault {
         };
         let mut files: BTreeMap<String, Result<Decrypted, String>> = BTreeMap::new();
         for reference in references(config) {
-            let file = files
-                .entry(reference.secret.clone())
-                .or_insert_with(|| config.secret_file(&reference).and_then(|file| vault.decrypt(file)));
+            let file = files.entry(reference.secret.clone()).or_insert_with(|| {
+                config
+                    .secret_file(&reference)
+                    .and_then(|file| vault.decrypt(file))
+            });
             let value = match file {
-                Ok(file) => file.get(&reference.key).ok_or_else(|| {
-                    format!("{} has no value {}", reference.secret, reference.key)
-                }),
+                Ok(file) => file
+                    .get(&reference.key)
+                    .ok_or_else(|| format!("{} has no value {}", reference.secret, reference.key)),
                 Err(why) => Err(why.clone()),
             };
             vault.values.insert(reference, value);
@@ -121,7 +123,13 @@ fn references(config: &Config) -> Vec<SecretRef> {
         .map(|cluster| cluster.spec.k3s.token_from.clone())
         .collect();
     for profile in config.profiles.values() {
-        found.extend(profile.spec.files.iter().filter_map(|file| file.content_from.clone()));
+        found.extend(
+            profile
+                .spec
+                .files
+                .iter()
+                .filter_map(|file| file.content_from.clone()),
+        );
     }
     found.sort();
     found.dedup();

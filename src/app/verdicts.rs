@@ -38,7 +38,10 @@ impl Speaker<'_> {
     pub(crate) fn apply(&self, all: &BTreeMap<UnitId, Judgement>) {
         let mut contexts: BTreeMap<&str, Vec<(&UnitId, &Judgement)>> = BTreeMap::new();
         for (unit, judgement) in all {
-            contexts.entry(unit.context()).or_default().push((unit, judgement));
+            contexts
+                .entry(unit.context())
+                .or_default()
+                .push((unit, judgement));
         }
         for (context, judgements) in contexts {
             let Some((unit, worst)) = judgements.iter().max_by_key(|(_, j)| weight(j.state)) else {
@@ -55,9 +58,10 @@ impl Speaker<'_> {
 
     /// Once every unit is decided: the sum.
     pub(crate) fn converged(&self, all: &BTreeMap<UnitId, Judgement>, units: &[UnitId]) {
-        let open = units
-            .iter()
-            .any(|unit| all.get(unit).is_none_or(|judgement| !judgement.state.is_final()));
+        let open = units.iter().any(|unit| {
+            all.get(unit)
+                .is_none_or(|judgement| !judgement.state.is_final())
+        });
         if open {
             return;
         }
@@ -71,7 +75,12 @@ impl Speaker<'_> {
                 self.say("converged", VerdictState::Success, &text);
             }
             Some((unit, judgement)) => {
-                let text = format!("{unit}: {} ({} of {} units)", judgement.description, bad.len(), units.len());
+                let text = format!(
+                    "{unit}: {} ({} of {} units)",
+                    judgement.description,
+                    bad.len(),
+                    units.len()
+                );
                 self.say("converged", VerdictState::Failure, &text);
             }
         }

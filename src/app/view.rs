@@ -204,7 +204,11 @@ pub fn wait_line(wait: &Wait) -> String {
 }
 
 /// State word and cause of a unit.
-pub fn state_of(round: Option<&Round>, phase: &Phase, told: Option<&Judgement>) -> (String, String) {
+pub fn state_of(
+    round: Option<&Round>,
+    phase: &Phase,
+    told: Option<&Judgement>,
+) -> (String, String) {
     let word = match (round, phase) {
         (None, _) => "unknown",
         (_, Phase::Performing(_)) => "working",

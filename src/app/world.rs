@@ -8,10 +8,12 @@ use std::sync::Arc;
 use camino::Utf8Path;
 use secrecy::{SecretSlice, SecretString};
 use trueup_core::config::{Config, Entry};
-use trueup_drivers::etcd::EtcdClient;
+use trueup_drivers::etcd::{EtcdApi, EtcdSettings};
 use trueup_drivers::k3s::{Arch, Releases};
 use trueup_drivers::kube::{KubeApi, KubeSettings};
-use trueup_drivers::ssh::{AllowList, CONNECT_LIMIT, Hop, Identity, LocalShell, SshSettings, SshShell};
+use trueup_drivers::ssh::{
+    AllowList, CONNECT_LIMIT, Hop, Identity, LocalShell, SshSettings, SshShell,
+};
 use trueup_model::facts::Known;
 use trueup_model::id::{ClusterName, Digest, NodeName};
 use trueup_model::kinds::{self, Connection, Role, SshConnection};
@@ -36,13 +38,11 @@ pub(crate) struct World {
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterPorts {
     /// Its name.
-    pub(crate) cluster: String,
+    pub(crate) cluster: ClusterName,
     /// Its API.
     pub(crate) api: Arc<dyn ClusterApi>,
     /// Its etcd.
     pub(crate) etcd: Arc<dyn Etcd>,
-    /// Set whenever a watch saw something.
-    pub(crate) changed: Arc<tokio::sync::Notify>,
     /// The servers that it was made with.
     way: String,
 }
@@ -133,19 +133,27 @@ impl World {
             .clusters
             .get(name.as_str())
             .and_then(|access| private_file(&access.kubeconfig).ok());
-        let changed = Arc::new(tokio::sync::Notify::new());
         let api = KubeApi::new(KubeSettings {
             cluster: name.clone(),
             servers: servers.clone(),
             kubeconfig,
             endpoint: None,
-            changed: Arc::clone(&changed),
         });
+        let api = match api {
+            Ok(api) => api,
+            Err(error) => {
+                tracing::warn!(cluster = %name, %error, "the cluster cannot be reached");
+                return;
+            }
+        };
         let ports = ClusterPorts {
-            cluster: name.as_str().to_owned(),
+            cluster: name.clone(),
             api: Arc::new(api),
-            etcd: Arc::new(EtcdClient::new(servers)),
-            changed,
+            etcd: Arc::new(EtcdApi::new(EtcdSettings {
+                servers,
+                tls_dir: trueup_drivers::etcd::TLS_DIR.to_owned(),
+                port: trueup_drivers::etcd::CLIENT_PORT,
+            })),
             way,
         };
         self.clusters.insert(name.clone(), ports);
@@ -261,9 +269,11 @@ fn hop_of(config: &Config, settings: &Settings, ssh: &SshConnection) -> Result<H
     let user = ssh.user.as_ref().or(defaults.user.as_ref());
     let name = ssh.identity.as_ref().or(defaults.identity.as_ref());
     let name = name.map_or("default", String::as_str);
-    let path = settings.ssh.identities.get(name).ok_or_else(|| {
-        format!("the host configuration has no ssh.identities.{name}")
-    })?;
+    let path = settings
+        .ssh
+        .identities
+        .get(name)
+        .ok_or_else(|| format!("the host configuration has no ssh.identities.{name}"))?;
     let identity = identity(path)?;
     Hop::new(
         &ssh.address,

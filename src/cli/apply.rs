@@ -10,7 +10,7 @@ use crate::app::view::SavedPlan;
 
 /// Options of `apply`.
 #[derive(Debug, Args)]
-pub struct ApplyArgs {
+pub(super) struct ApplyArgs {
     /// A plan that `trueup plan --out` saved. Without it a fresh one is made, shown,
     /// and asked about.
     file: Option<Utf8PathBuf>,
@@ -75,11 +75,15 @@ fn confirmed() -> Result<bool, Failure> {
 }
 
 fn read(path: &Utf8Path) -> Result<SavedPlan, Failure> {
-    let failure = |why: String| Failure::new("TU0910", format!("cannot read the plan {path}: {why}"));
+    let failure =
+        |why: String| Failure::new("TU0910", format!("cannot read the plan {path}: {why}"));
     let text = std::fs::read_to_string(path).map_err(|error| failure(error.to_string()))?;
-    let saved: SavedPlan = serde_json::from_str(&text).map_err(|error| failure(error.to_string()))?;
+    let saved: SavedPlan =
+        serde_json::from_str(&text).map_err(|error| failure(error.to_string()))?;
     if saved.version != crate::app::view::PLAN_VERSION {
-        return Err(failure(format!("it has form {}", saved.version)).next("trueup plan --out FILE"));
+        return Err(
+            failure(format!("it has form {}", saved.version)).next("trueup plan --out FILE")
+        );
     }
     Ok(saved)
 }

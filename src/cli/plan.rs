@@ -16,7 +16,7 @@ use crate::app::view::{PlanView, held_line, wait_line};
 
 /// Options of `plan`.
 #[derive(Debug, Args)]
-pub struct PlanArgs {
+pub(super) struct PlanArgs {
     /// Plan this commit instead of the tracked branch's tip.
     #[arg(long)]
     rev: Option<String>,
@@ -81,7 +81,8 @@ pub(crate) fn json(view: &PlanView) -> Result<serde_json::Value, Failure> {
 
 /// Written beside and renamed: a reader never sees half a plan.
 fn save(path: &Utf8Path, value: &serde_json::Value) -> Result<(), Failure> {
-    let failure = |error: std::io::Error| Failure::new("TU0911", format!("cannot write {path}: {error}"));
+    let failure =
+        |error: std::io::Error| Failure::new("TU0911", format!("cannot write {path}: {error}"));
     let new = Utf8PathBuf::from(format!("{path}.new"));
     let mut file = std::fs::OpenOptions::new()
         .write(true)
@@ -90,7 +91,8 @@ fn save(path: &Utf8Path, value: &serde_json::Value) -> Result<(), Failure> {
         .mode(0o600)
         .open(&new)
         .map_err(failure)?;
-    file.write_all(value.to_string().as_bytes()).map_err(failure)?;
+    file.write_all(value.to_string().as_bytes())
+        .map_err(failure)?;
     file.sync_all().map_err(failure)?;
     std::fs::rename(&new, path).map_err(failure)
 }
@@ -143,7 +145,10 @@ const LISTED_MAX: usize = 12;
 
 fn more(out: &mut String, count: usize) {
     if count > LISTED_MAX {
-        out.push_str(&format!("    … and {} more (-o json shows all)\n", count - LISTED_MAX));
+        out.push_str(&format!(
+            "    … and {} more (-o json shows all)\n",
+            count - LISTED_MAX
+        ));
     }
 }
 
@@ -157,17 +162,26 @@ fn grouped(wave: &[Step]) -> Vec<String> {
             None => groups.push((key, vec![step])),
         }
     }
-    groups.iter().map(|(key, steps)| group_line(key, steps)).collect()
+    groups
+        .iter()
+        .map(|(key, steps)| group_line(key, steps))
+        .collect()
 }
 
 fn key(step: &Step) -> (String, String) {
     use trueup_model::step::Target;
     let verb = step.action.verb().to_owned();
     match (&step.target, &step.action) {
-        (Target::Object(app, _), Action::ApplyObject { create: true, .. }) => (verb, format!("{app}:")),
+        (Target::Object(app, _), Action::ApplyObject { create: true, .. }) => {
+            (verb, format!("{app}:"))
+        }
         (Target::Object(..), _) => (verb, step.target.to_string()),
         (_, Action::StartK3s { unit, join, .. }) => {
-            let how = if join.is_some() { "joining" } else { "as the first server" };
+            let how = if join.is_some() {
+                "joining"
+            } else {
+                "as the first server"
+            };
             (verb, format!("{unit} {how}"))
         }
         _ => (verb, step.action.subject()),
@@ -198,9 +212,17 @@ fn group_line((verb, subject): &(String, String), steps: &[&Step]) -> String {
         Disruption::None => "",
         other => other.as_str(),
     });
-    let class = if class.is_empty() { String::new() } else { format!(" [{class}]") };
+    let class = if class.is_empty() {
+        String::new()
+    } else {
+        format!(" [{class}]")
+    };
     let why = first.map_or_else(String::new, |step| {
-        let at = step.why.at.as_ref().map_or_else(String::new, |at| format!("{at}: "));
+        let at = step
+            .why
+            .at
+            .as_ref()
+            .map_or_else(String::new, |at| format!("{at}: "));
         format!("{at}{}", step.why.text)
     });
     format!("{verb} {subject}{on}{class}  ({why})")
@@ -218,7 +240,16 @@ fn deletions(out: &mut String, plan: &UnitPlan) {
     out.push_str("  deletions\n");
     for step in all {
         let subject = step.action.subject();
-        out.push_str(&format!("    {} {}{}\n", step.action.verb(), step.target, if subject.is_empty() { String::new() } else { format!(" {subject}") }));
+        out.push_str(&format!(
+            "    {} {}{}\n",
+            step.action.verb(),
+            step.target,
+            if subject.is_empty() {
+                String::new()
+            } else {
+                format!(" {subject}")
+            }
+        ));
     }
 }
 
@@ -232,7 +263,10 @@ fn summary(plan: &UnitPlan) -> String {
     if counts.is_empty() && plan.left.is_empty() {
         return "no changes".to_owned();
     }
-    let list: Vec<String> = counts.iter().map(|(verb, count)| format!("{count} {verb}")).collect();
+    let list: Vec<String> = counts
+        .iter()
+        .map(|(verb, count)| format!("{count} {verb}"))
+        .collect();
     let total: usize = counts.values().sum();
     format!(
         "{total} steps in {} waves ({}), {restarts} restarts, {} held",

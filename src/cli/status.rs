@@ -10,7 +10,7 @@ use crate::app::view::{StatusView, UnitStatus};
 
 /// Options of `status`.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(super) struct StatusArgs {
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -28,7 +28,8 @@ pub(super) async fn status(config: &Utf8Path, args: StatusArgs) -> Result<Exit, 
     match args.output.output {
         Output::Human => show::out(&human(&view)),
         Output::Json => show::json(
-            &serde_json::to_value(&view).map_err(|error| Failure::new("TU0900", error.to_string()))?,
+            &serde_json::to_value(&view)
+                .map_err(|error| Failure::new("TU0900", error.to_string()))?,
         ),
     }
     Ok(Exit::Done)
@@ -39,8 +40,14 @@ pub(crate) fn human(view: &StatusView) -> String {
     let mut out = format!(
         "fleet {}  commit {}  {}\n",
         view.fleet,
-        view.commit.as_deref().map_or("none", |commit| commit.get(..10).unwrap_or(commit)),
-        if view.running { "a loop runs" } else { "no loop runs" },
+        view.commit
+            .as_deref()
+            .map_or("none", |commit| commit.get(..10).unwrap_or(commit)),
+        if view.running {
+            "a loop runs"
+        } else {
+            "no loop runs"
+        },
     );
     if let Some(held) = &view.held {
         out.push_str(&format!("  held: {held}\n"));
@@ -49,7 +56,10 @@ pub(crate) fn human(view: &StatusView) -> String {
         out.push_str(&format!("  {finding}\n"));
     }
     if view.unsent_verdicts > 0 {
-        out.push_str(&format!("  {} verdicts wait to be delivered\n", view.unsent_verdicts));
+        out.push_str(&format!(
+            "  {} verdicts wait to be delivered\n",
+            view.unsent_verdicts
+        ));
     }
     for unit in &view.units {
         unit_text(&mut out, unit, view.as_of_s);
@@ -58,15 +68,19 @@ pub(crate) fn human(view: &StatusView) -> String {
 }
 
 fn unit_text(out: &mut String, unit: &UnitStatus, now_s: i64) {
-    let age = unit
-        .looked_s
-        .map_or_else(|| "never looked at".to_owned(), |at| format!("as of {} s ago", now_s - at));
+    let age = unit.looked_s.map_or_else(
+        || "never looked at".to_owned(),
+        |at| format!("as of {} s ago", now_s - at),
+    );
     out.push_str(&format!("{}  {}  ({age})\n", unit.unit, unit.state));
     if !unit.description.is_empty() {
         out.push_str(&format!("  {}\n", unit.description));
     }
     if let Some(paused) = &unit.paused {
-        out.push_str(&format!("  paused: {paused}; next: trueup resume {}\n", unit.unit));
+        out.push_str(&format!(
+            "  paused: {paused}; next: trueup resume {}\n",
+            unit.unit
+        ));
     }
     if let (Some(host), Some(repo)) = (&unit.host, &unit.repo) {
         let word = |on: bool| if on { "on" } else { "off" };
@@ -80,7 +94,11 @@ fn unit_text(out: &mut String, unit: &UnitStatus, now_s: i64) {
             word(repo.report_drift),
         ));
     }
-    for (title, lines) in [("step", &unit.steps), ("held", &unit.held), ("wait", &unit.waits)] {
+    for (title, lines) in [
+        ("step", &unit.steps),
+        ("held", &unit.held),
+        ("wait", &unit.waits),
+    ] {
         for line in lines {
             out.push_str(&format!("  {title}: {line}\n"));
         }

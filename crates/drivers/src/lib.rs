@@ -4,8 +4,12 @@
 
 pub mod age;
 pub mod etcd;
+pub mod forge;
+pub mod git;
+mod git_process;
 pub mod k3s;
 pub mod kube;
 mod node_script;
 pub mod ssh;
+pub mod store;
 mod tls;

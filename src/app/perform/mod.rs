@@ -18,8 +18,6 @@ use super::vault::Vault;
 use super::world::World;
 use trueup_core::plan::Context;
 
-pub(crate) use machine::NOT_STARTED;
-
 /// What the executor needs beside the steps.
 #[derive(Debug, Clone)]
 pub(crate) struct Performer {
@@ -54,9 +52,9 @@ impl Performer {
                 Target::Node(_) | Target::Cluster(_) => cluster.push(step),
             }
         }
-        let on_machines = machines.into_iter().map(|(name, steps)| {
-            machine::perform(self, desired, context, name, steps, told)
-        });
+        let on_machines = machines
+            .into_iter()
+            .map(|(name, steps)| machine::perform(self, desired, context, name, steps, told));
         let on_cluster = async {
             // The cluster's ownership record stands before anything else in it.
             cluster.sort_by_key(|step| !matches!(step.action, Action::ClaimCluster));
@@ -64,9 +62,9 @@ impl Performer {
                 let outcome = node::perform(self, desired, context, &step).await;
                 tell(told, &step, outcome);
             }
-            let apps = objects.into_iter().map(|(app, steps)| {
-                objects::perform(self, desired, context, app, steps, told)
-            });
+            let apps = objects
+                .into_iter()
+                .map(|(app, steps)| objects::perform(self, desired, context, app, steps, told));
             join_all(apps).await;
         };
         futures::future::join(join_all(on_machines), on_cluster).await;

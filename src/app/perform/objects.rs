@@ -10,7 +10,7 @@ use trueup_core::drift::Baseline;
 use trueup_core::plan::Context;
 use trueup_model::facts::cluster::{ClusterFacts, Deletion, Inventory, InventoryEntry};
 use trueup_model::facts::object::{Answer, FIELD_MANAGER, ObjectRef};
-use trueup_model::id::AppName;
+use trueup_model::id::{AppName, ClusterName};
 use trueup_model::port::{ApplyRefusal, ClusterApi, Force};
 use trueup_model::step::{Action, Outcome, Step};
 
@@ -79,7 +79,7 @@ pub(super) async fn perform(
 
 struct Work<'a> {
     performer: &'a Performer,
-    cluster: String,
+    cluster: ClusterName,
     api: &'a dyn ClusterApi,
     app: &'a DesiredApp,
     mark: String,
@@ -172,7 +172,9 @@ impl Work<'_> {
 
     async fn one(&self, object: &ObjectRef, step: &Step, adopted: bool) -> Result<Answer, Outcome> {
         let Some(wanted) = self.app.objects.get(object) else {
-            return Err(Outcome::Failed("the object is not declared any more".to_owned()));
+            return Err(Outcome::Failed(
+                "the object is not declared any more".to_owned(),
+            ));
         };
         let force = match &step.action {
             Action::ApplyObject { force: true, .. } => Force::Yes,
@@ -235,7 +237,9 @@ impl Work<'_> {
             }
             tell(told, &step, outcome);
         }
-        self.inventory.entries.retain(|entry| !gone.contains(&entry.object));
+        self.inventory
+            .entries
+            .retain(|entry| !gone.contains(&entry.object));
         if let Err(why) = self.write().await {
             tracing::warn!(app = %self.app.name, why, "the inventory names deleted objects");
         }

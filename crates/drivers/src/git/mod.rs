@@ -1,0 +1,15 @@
+//! Git repositories, through the `git` binary: trueup's own mirror of the config
+//! repo, the files of a commit, and the watch on a repository of this machine.
+
+pub mod batch;
+mod failure;
+pub mod mirror;
+pub mod objects;
+#[cfg(test)]
+pub(crate) mod testbed;
+mod url;
+pub mod watch;
+
+pub use mirror::{Mirror, Tracked};
+pub use trueup_model::port::git::{BranchName, FetchedTip, GitError, LogEntry, Moved};
+pub use watch::RefWatch;
