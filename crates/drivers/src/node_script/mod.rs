@@ -14,7 +14,16 @@ pub(crate) use exec::{Call, Exec, Output};
 
 /// The script, sent whole with every call. It stays below 60 KiB, since Linux bounds
 /// one argument to 128 KiB (`MAX_ARG_STRLEN`).
-pub(crate) const SCRIPT: &str = include_str!("trueup-node.sh");
+/// Every part knows those before it; `main` does what is asked for, and must be last.
+pub(crate) const SCRIPT: &str = concat!(
+    include_str!("script/base.sh"),
+    include_str!("script/owner.sh"),
+    include_str!("script/probe.sh"),
+    include_str!("script/stage.sh"),
+    include_str!("script/job.sh"),
+    include_str!("script/operation.sh"),
+    include_str!("script/main.sh"),
+);
 
 /// What the script calls itself in its first line of reply.
 pub(crate) const SCRIPT_VERSION: &str = "1";
