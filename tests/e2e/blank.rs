@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::rig::{Rig, Shape, story};
+use crate::rig::{ROLL_OUT, Rig, Shape, story};
+use crate::{labels, looking};
 
 #[test]
 fn blank_machines_become_a_fleet() -> Result<()> {
@@ -14,11 +15,35 @@ fn blank_machines_become_a_fleet() -> Result<()> {
         let commit = rig.repo.push("the first state")?;
         let forecast = forecast(rig)?;
         rig.host().start()?;
-        rig.host().wait_success(&commit, crate::rig::ROLL_OUT)?;
+        rig.host().wait_success(&commit, ROLL_OUT)?;
         fleet_is_whole(rig)?;
         executed_as_forecast(rig, &forecast)?;
-        nothing_is_left_to_do(rig)
+        rig.host().stop()?;
+        nothing_is_left_to_do(rig)?;
+
+        labels::strangers(rig)?;
+        labels::declare(rig)?;
+        other_changes(rig)?;
+        let commit = rig.repo.push("labels, a taint, and some more")?;
+        looking::a_plan_changes_nothing(rig)?;
+        rig.host().start()?;
+        rig.host().wait_success(&commit, ROLL_OUT)?;
+        labels::are_beside_each_other(rig)?;
+        labels::only_ours_are_removed(rig)
     })
+}
+
+/// A file, a kernel setting, and an object that is changed, added and removed.
+fn other_changes(rig: &Rig) -> Result<()> {
+    let repo = &rig.repo;
+    repo.replace("base.yaml", "kept true by trueup", "kept very true by trueup")?;
+    repo.replace("base.yaml", "\"1024\"", "\"2048\"")?;
+    repo.replace("apps/web/web.yaml", "{index.html: hello}", "{index.html: hello again}")?;
+    repo.remove("apps/web/login.enc.yaml")?;
+    repo.write(
+        "apps/web/more.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: more}\ndata: {a: b}\n",
+    )
 }
 
 /// Ids of the steps that a saved plan names.
@@ -90,7 +115,6 @@ fn executed_as_forecast(rig: &Rig, forecast: &[String]) -> Result<()> {
 }
 
 fn nothing_is_left_to_do(rig: &Rig) -> Result<()> {
-    rig.host().stop()?;
     let plan = rig.host().trueup_ends("plan --detailed-exitcode", 0)?;
     ensure!(plan.stdout.contains("no changes"), "{}", plan.stdout);
     Ok(())

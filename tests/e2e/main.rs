@@ -5,5 +5,11 @@
 //! Each test is a story on one bed, and can be run alone:
 //! `cargo nextest run --features bed -E 'binary(bed_e2e) & test(blank)'`.
 
+#![expect(clippy::print_stderr, reason = "what a story measured belongs to its output")]
+
 mod blank;
+mod killed;
+mod labels;
+mod looking;
 mod rig;
+mod rolling;

@@ -2,11 +2,15 @@
 //! machine `mgmt`.
 
 mod api;
+pub(crate) mod audit;
 mod documents;
+pub(crate) mod downtime;
 mod host;
 mod journal;
 mod keys;
+pub(crate) mod prober;
 mod repo;
+pub(crate) mod state;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +23,7 @@ use trueup_bed::wait::wait_for;
 use trueup_bed::{Bed, BedSpec, Machine, ReleaseServer};
 
 pub(crate) use api::Api;
-pub(crate) use host::{Host, Verdict};
+pub(crate) use host::{Host, STATE, Verdict};
 pub(crate) use keys::Keys;
 pub(crate) use repo::ConfigRepo;
 
@@ -122,6 +126,13 @@ impl Rig {
         servers.map(|name| self.machine(name)).collect()
     }
 
+    /// Agents of the cluster.
+    pub(crate) fn agents(&self) -> Vec<&Machine> {
+        let members = self.shape.members();
+        let agents = members.iter().skip(self.shape.servers);
+        agents.map(|name| self.machine(name)).collect()
+    }
+
     /// All members of the cluster.
     pub(crate) fn members(&self) -> Vec<&Machine> {
         let members = self.shape.members();
@@ -135,6 +146,24 @@ impl Rig {
         self.host().start()?;
         self.host().wait_success(&commit, ROLL_OUT)?;
         Ok(commit)
+    }
+
+    /// Keeps all disks as they are now; the machines go off and on again.
+    pub(crate) fn keep(&self, name: &str) -> Result<()> {
+        for machine in self.bed.machines() {
+            machine.power_off()?;
+            machine.snapshot(name)?;
+        }
+        self.bed.power_on_all()
+    }
+
+    /// Puts all disks back. The machines are not asked.
+    pub(crate) fn put_back(&self, name: &str) -> Result<()> {
+        for machine in self.bed.machines() {
+            machine.power_cut()?;
+            machine.restore(name)?;
+        }
+        self.bed.power_on_all()
     }
 
     /// What is worth reading after a failure.
