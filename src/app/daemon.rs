@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use trueup_core::engine::{Effect, Event, Judgement};
 use trueup_drivers::forge::NotesForge;
-use trueup_drivers::git::watch;
+use trueup_drivers::git::RefWatch;
 use trueup_model::id::{CommitId, UnitId};
 use trueup_model::verdict::VerdictState;
 
@@ -43,7 +43,7 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
     let mut hup = signal(SignalKind::hangup()).map_err(failure)?;
     let repo = office.runtime.host.settings.repo.clone();
     let pushed = Arc::new(Notify::new());
-    let watcher = watch::local(&repo.url, &repo.branch, Arc::clone(&pushed));
+    let watcher = RefWatch::new(&repo.url, Arc::clone(&pushed));
     let poll = match &watcher {
         Some(_) => LOCAL_POLL,
         None => Duration::from_secs(repo.interval_s.max(1)),
@@ -150,7 +150,8 @@ impl Daemon {
             &self.office.runtime.host,
             id.clone(),
             self.office.runtime.commit.as_ref(),
-        );
+        )
+        .await;
         if let Some(before) = before.as_ref().filter(|before| **before != id) {
             self.speaker(before).superseded(&id);
         }

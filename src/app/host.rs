@@ -67,7 +67,7 @@ pub enum HostError {
 
 impl Host {
     /// Open this host and hold its state directory.
-    pub fn open(config: &Utf8Path) -> Result<Self, HostError> {
+    pub async fn open(config: &Utf8Path) -> Result<Self, HostError> {
         let settings = Settings::read(config)?;
         let holder = settings.holder()?;
         let identities = match &settings.age.identity_file {
@@ -76,7 +76,7 @@ impl Host {
         };
         let state = StateDir::open(&settings.state_dir)?;
         let store = state.store()?;
-        let mirror = Mirror::open(&state.mirror())?;
+        let mirror = Mirror::open(&state.mirror()).await?;
         let key = key(&settings.state_dir.join("digest.key"))?;
         Ok(Self {
             settings,

@@ -23,3 +23,4 @@ mod tip;
 mod vault;
 mod verdicts;
 mod world;
+pub(crate) mod worktree;

@@ -100,7 +100,7 @@ pub async fn open(config: &Utf8Path) -> Result<Desk, Failure> {
     if let Some(client) = Client::connect(&socket::path(&settings)).await {
         return Ok(Desk::Loop(client));
     }
-    let host = Host::open(config).map_err(|error| failure_of(&error))?;
+    let host = Host::open(config).await.map_err(|error| failure_of(&error))?;
     Ok(Desk::Own(Box::new(Office {
         runtime: Runtime::new(host),
     })))
@@ -134,6 +134,7 @@ impl Office {
             found.commit,
             self.runtime.commit.as_ref(),
         )
+        .await
         .map_err(|error| Failure::new("TU0903", error.to_string()))?;
         if commit.plan.is_none() {
             let text = crate::cli::findings_text(&commit.loaded);

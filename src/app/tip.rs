@@ -1,7 +1,9 @@
 //! The tip of the tracked branch: fetched, and held where the branch is not what it
 //! was. A rewound, empty or vanished branch is never read as "delete everything".
 
-use trueup_drivers::git::{FetchedTip, GitError, Moved};
+use std::time::Duration;
+
+use trueup_drivers::git::{BranchName, FetchedTip, GitError, Moved};
 use trueup_model::id::CommitId;
 
 use super::clock::now_s;
@@ -18,26 +20,32 @@ pub(crate) struct Tip {
     pub(crate) held: Option<String>,
 }
 
+/// A fetch of a config repo is seconds; an hour-long one is a hang.
+const FETCH_LIMIT: Duration = Duration::from_secs(120);
+
 /// Fetch the tip, or take a commit of the mirror.
 pub(crate) async fn fetch(host: &Host, rev: Option<&str>) -> Result<Tip, Failure> {
-    let fetched = newest(host).await?;
+    let branch = branch(host)?;
+    let repo = &host.settings.repo;
+    let fetched = host
+        .mirror
+        .fetch(&repo.url, &branch, FETCH_LIMIT)
+        .await
+        .map_err(|error| failure(host, &error))?;
     if let Some(rev) = rev {
-        let commit = host
-            .mirror
-            .resolve(rev)
-            .map_err(|error| Failure::new("TU0909", error.to_string()))?;
-        return Ok(Tip { commit, held: None });
+        let commit = host.mirror.resolve(rev).await;
+        return Ok(Tip {
+            commit: commit.map_err(|error| failure(host, &error))?,
+            held: None,
+        });
     }
-    judge(host, &fetched).map_err(|error| Failure::new("TU0902", error.to_string()))
+    judge(host, &branch, &fetched).await
 }
 
-/// Fetch the branch.
-async fn newest(host: &Host) -> Result<FetchedTip, Failure> {
-    let repo = &host.settings.repo;
-    host.mirror
-        .fetch(&repo.url, &repo.branch)
-        .await
-        .map_err(|error| failure(host, &error))
+fn branch(host: &Host) -> Result<BranchName, Failure> {
+    let text = &host.settings.repo.branch;
+    text.parse()
+        .map_err(|error| Failure::new("TU0901", format!("repo.branch in the host configuration: {error}")))
 }
 
 fn failure(host: &Host, error: &GitError) -> Failure {
@@ -50,24 +58,32 @@ fn failure(host: &Host, error: &GitError) -> Failure {
 
 /// A tip that does not descend from the one that was accepted last is held until
 /// somebody grants it.
-pub(crate) fn judge(
-    host: &Host,
-    fetched: &FetchedTip,
-) -> Result<Tip, trueup_model::port::StoreError> {
+async fn judge(host: &Host, branch: &BranchName, fetched: &FetchedTip) -> Result<Tip, Failure> {
     let commit = fetched.commit.clone();
-    let now = seconds(now_s());
-    let granted = host
-        .store
-        .grants(now)?
-        .iter()
-        .any(|grant| grant.id == format!("commit/{commit}"));
     let held = match &fetched.moved {
-        Moved::Rewound { from } if !granted => Some(format!(
-            "the branch was rewound: {} does not descend from {}",
-            commit.short(),
-            from.short()
-        )),
-        Moved::Rewound { .. } | Moved::New | Moved::Same | Moved::Forward => None,
+        Moved::New | Moved::Same | Moved::Forward => None,
+        Moved::Rewound { from } => {
+            if granted(host, &commit)? {
+                let accepted = host.mirror.accept(branch, &commit).await;
+                accepted.map_err(|error| failure(host, &error))?;
+                None
+            } else {
+                Some(format!(
+                    "the branch was rewound: {} does not descend from {}",
+                    commit.short(),
+                    from.short()
+                ))
+            }
+        }
     };
     Ok(Tip { commit, held })
+}
+
+fn granted(host: &Host, commit: &CommitId) -> Result<bool, Failure> {
+    let grants = host
+        .store
+        .grants(seconds(now_s()))
+        .map_err(|error| Failure::new("TU0902", error.to_string()))?;
+    let id = format!("commit/{commit}");
+    Ok(grants.iter().any(|grant| grant.id == id))
 }

@@ -10,7 +10,7 @@ use crate::app::view::SavedPlan;
 
 /// Options of `apply`.
 #[derive(Debug, Args)]
-pub struct ApplyArgs {
+pub(super) struct ApplyArgs {
     /// A plan that `trueup plan --out` saved. Without it a fresh one is made, shown,
     /// and asked about.
     file: Option<Utf8PathBuf>,

@@ -4,6 +4,7 @@ pub mod exit;
 
 mod apply;
 mod plan;
+mod render;
 mod run;
 mod schema;
 mod show;
@@ -32,7 +33,7 @@ pub struct Cli {
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+enum Output {
     /// For people.
     Human,
     /// For programs.
@@ -70,17 +71,17 @@ enum Command {
 
 /// Options of commands that print a result.
 #[derive(Debug, Args)]
-pub struct OutputArgs {
+struct OutputArgs {
     /// How the result is printed.
     #[arg(short, long, value_enum, default_value = "human")]
-    pub output: Output,
+    output: Output,
 }
 
 /// Run a command.
 pub async fn main(cli: Cli) -> Exit {
     let config = cli.config;
     let result = match cli.command {
-        Command::Validate(args) => validate::validate(args),
+        Command::Validate(args) => validate::run(args).await,
         Command::Plan(args) => plan::plan(&config, args).await,
         Command::Apply(args) => Box::pin(apply::apply(&config, args)).await,
         Command::Run(args) => Box::pin(run::run(&config, args)).await,
@@ -104,9 +105,9 @@ pub async fn main(cli: Cli) -> Exit {
     }
 }
 
-pub use plan::human as plan_text;
-pub use status::human as status_text;
-pub use validate::findings_text;
+pub(crate) use plan::human as plan_text;
+pub(crate) use status::human as status_text;
+pub(crate) use validate::findings_text;
 
 /// An error at the edge: what happened, what to do next, how the program ends.
 #[derive(Debug)]

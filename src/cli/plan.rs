@@ -16,7 +16,7 @@ use crate::app::view::{PlanView, held_line, wait_line};
 
 /// Options of `plan`.
 #[derive(Debug, Args)]
-pub struct PlanArgs {
+pub(super) struct PlanArgs {
     /// Plan this commit instead of the tracked branch's tip.
     #[arg(long)]
     rev: Option<String>,
@@ -98,7 +98,7 @@ fn save(path: &Utf8Path, value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// A plan for people: waves, then what waits, deletions by name, the summary last.
-pub fn human(view: &PlanView) -> String {
+pub(crate) fn human(view: &PlanView) -> String {
     let mut out = format!("plan of fleet {} at {}\n", view.fleet, view.commit.short());
     for unit in &view.units {
         unit_text(&mut out, unit);

@@ -9,7 +9,7 @@ use crate::app::office::{Desk, open};
 
 /// Options of `run`.
 #[derive(Debug, Args)]
-pub struct RunArgs {}
+pub(super) struct RunArgs {}
 
 /// Keep the fleet true, for ever.
 pub(super) async fn run(config: &Utf8Path, _: RunArgs) -> Result<Exit, Failure> {

@@ -8,7 +8,7 @@ use super::{Cli, Failure, show};
 
 /// Options of `schema`.
 #[derive(Debug, Args)]
-pub struct SchemaArgs {
+pub(super) struct SchemaArgs {
     /// The kind; without it, the kinds are listed.
     kind: Option<String>,
 }

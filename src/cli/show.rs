@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use super::Failure;
 
 /// Print a result. A reader that went away (`| head`) is no error.
-pub fn out(text: &str) {
+pub(super) fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _gone = stdout.write_all(text.as_bytes());
     if !text.ends_with('\n') && !text.is_empty() {
@@ -15,17 +15,17 @@ pub fn out(text: &str) {
 }
 
 /// Print JSON.
-pub fn json(value: &serde_json::Value) {
+pub(super) fn json(value: &serde_json::Value) {
     out(&serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string()));
 }
 
 /// Tell progress, on stderr.
-pub fn progress(text: &str) {
+pub(super) fn progress(text: &str) {
     let _gone = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Print an error.
-pub fn error(failure: &Failure) {
+pub(super) fn error(failure: &Failure) {
     let mut text = format!("error[{}]: {}", failure.code, failure.message);
     if let Some(next) = &failure.next {
         text.push_str(&format!("\n  next: {next}"));
@@ -34,12 +34,12 @@ pub fn error(failure: &Failure) {
 }
 
 /// A person is there to answer.
-pub fn is_interactive() -> bool {
+pub(super) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// Ask; only `yes` is a yes.
-pub fn ask(question: &str) -> bool {
+pub(super) fn ask(question: &str) -> bool {
     let mut stderr = std::io::stderr().lock();
     let _gone = write!(stderr, "{question} Type yes: ");
     let _gone = stderr.flush();
@@ -49,4 +49,11 @@ pub fn ask(question: &str) -> bool {
         Ok(_) => line.trim() == "yes",
         Err(_) => false,
     }
+}
+
+/// Colours are wanted: a terminal, and nobody said `NO_COLOR`.
+pub(super) fn is_colored() -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    !plain && std::io::stdout().is_terminal()
 }

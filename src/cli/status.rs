@@ -10,7 +10,7 @@ use crate::app::view::{StatusView, UnitStatus};
 
 /// Options of `status`.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(super) struct StatusArgs {
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -36,7 +36,7 @@ pub(super) async fn status(config: &Utf8Path, args: StatusArgs) -> Result<Exit, 
 }
 
 /// A status for people.
-pub fn human(view: &StatusView) -> String {
+pub(crate) fn human(view: &StatusView) -> String {
     let mut out = format!(
         "fleet {}  commit {}  {}\n",
         view.fleet,

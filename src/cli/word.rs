@@ -9,7 +9,7 @@ use crate::app::office::{Desk, Request, open};
 
 /// Options of `approve`.
 #[derive(Debug, Args)]
-pub struct ApproveArgs {
+pub(super) struct ApproveArgs {
     /// Ids of steps, as `plan` and `status` show them.
     steps: Vec<String>,
     /// All deletions of this Application that wait now.
@@ -28,7 +28,7 @@ pub struct ApproveArgs {
 
 /// Options of `claim`.
 #[derive(Debug, Args)]
-pub struct ClaimArgs {
+pub(super) struct ClaimArgs {
     /// The unit to take over from another holder.
     #[arg(long, value_name = "UNIT")]
     take_over: String,
@@ -39,7 +39,7 @@ pub struct ClaimArgs {
 
 /// Options of `pause`.
 #[derive(Debug, Args)]
-pub struct PauseArgs {
+pub(super) struct PauseArgs {
     /// `cluster/NAME`, `machine/NAME` or `app/NAME`.
     target: String,
     /// Why.
@@ -52,7 +52,7 @@ pub struct PauseArgs {
 
 /// Options of `resume`.
 #[derive(Debug, Args)]
-pub struct ResumeArgs {
+pub(super) struct ResumeArgs {
     /// What was paused.
     target: String,
 }

@@ -63,7 +63,7 @@ async fn once(
         return Ok(());
     }
     let members = client.members().await?;
-    *state.servers.borrow_mut() = servers(&members);
+    state.learn_servers(servers(&members))?;
     if status.leader != status.member {
         return Ok(());
     }

@@ -48,9 +48,8 @@ pub(crate) async fn prepare(settings: &Settings) -> Result<Prepared> {
         .transpose()
         .map_err(anyhow::Error::msg)?;
     let joins = settings.text("server").is_some() && given.is_some();
-    let embeds_etcd = member::has_data(&layout) || joins || settings.switch("cluster-init");
     put_tombstone_aside(&layout, joins)?;
-    layout.make_server()?;
+    let embeds_etcd = leaves_lone_datastore(&layout, settings, joins)?;
     let critical = Critical::of(settings);
 
     let origin = origin(settings, &layout, given.as_ref(), &critical).await?;
@@ -167,6 +166,31 @@ fn passwords(settings: &Settings, layout: &Layout, given: Option<Token>) -> Resu
     };
     passwords.write(layout)?;
     Ok(passwords)
+}
+
+/// Whether the datastore is one that others can join. k3s uses SQLite (db/state.db) on a server that was told of no
+/// cluster; here that file only marks an etcd that nobody can join. `cluster-init` opens it later, `server:` drops it.
+fn leaves_lone_datastore(layout: &Layout, settings: &Settings, joins: bool) -> Result<bool> {
+    layout.make_server()?;
+    let mark = layout.server("db/state.db");
+    if !mark.exists() {
+        let embeds_etcd = member::has_data(layout) || joins || settings.switch("cluster-init");
+        if !embeds_etcd {
+            layout::write(&mark, b"", 0o600)?;
+        }
+        return Ok(embeds_etcd);
+    }
+    if joins {
+        std::fs::remove_dir_all(layout.etcd()).context("drop the lone datastore")?;
+        std::fs::remove_file(&mark)?;
+    } else if settings.switch("cluster-init") {
+        log::info("Migrating content from sqlite to etcd");
+        std::fs::rename(&mark, layout.server("db/state.db.migrated"))?;
+    } else {
+        return Ok(false);
+    }
+    layout.make_server()?;
+    Ok(true)
 }
 
 /// A removed member leaves a tombstone: its data moves aside and it joins anew, if it knows where.

@@ -31,15 +31,16 @@ pub(super) fn check(kind: Kind, document: &Document, json: &Json) -> Vec<Diagnos
     check.found
 }
 
-struct Check<'a> {
+/// A document under examination.
+pub(super) struct Check<'a> {
     file: &'a Arc<str>,
-    root: &'a Node,
+    pub(super) root: &'a Node,
     schema: &'a Json,
     found: Vec<Diagnostic>,
 }
 
 impl<'a> Check<'a> {
-    fn all(&mut self, errors: &[ValidationError<'_>]) {
+    pub(super) fn all(&mut self, errors: &[ValidationError<'_>]) {
         // `adress: x` is one slip, not an unknown and a missing field.
         let mut meant: Vec<(String, String)> = Vec::new();
         for error in errors {
@@ -97,7 +98,7 @@ impl<'a> Check<'a> {
     }
 
     /// The node that the error is about, with the place to mark.
-    fn place(&self, error: &ValidationError<'_>) -> (Option<&Node>, Span) {
+    pub(super) fn place(&self, error: &ValidationError<'_>) -> (Option<&Node>, Span) {
         let pointer = error.instance_path().to_string();
         match self.root.at_pointer(&pointer) {
             Some(found) => (Some(found.node), found.node.span),
@@ -106,7 +107,7 @@ impl<'a> Check<'a> {
     }
 
     /// The place of the mapping that the error is about: its key, or the first key of the document.
-    fn holder(&self, error: &ValidationError<'_>) -> Span {
+    pub(super) fn holder(&self, error: &ValidationError<'_>) -> Span {
         let found = self.root.nearest(&error.instance_path().to_string());
         let first = || {
             found
@@ -121,13 +122,13 @@ impl<'a> Check<'a> {
             .map_or(found.node.span, |key| key.span)
     }
 
-    fn report(&mut self, code: Code, span: Span, message: String, help: Option<String>) {
+    pub(super) fn report(&mut self, code: Code, span: Span, message: String, help: Option<String>) {
         let mut finding = Diagnostic::error(code, self.file, message).at(span);
         finding.help = help;
         self.found.push(finding);
     }
 
-    fn value(&mut self, error: &ValidationError<'_>, code: Code, words: String) {
+    pub(super) fn value(&mut self, error: &ValidationError<'_>, code: Code, words: String) {
         let (_, span) = self.place(error);
         self.report(code, span, format!("`{}` {words}", dotted(error)), None);
     }
@@ -167,7 +168,7 @@ impl<'a> Check<'a> {
         self.report(codes::CONFIG_MISSING_FIELD, span, message, about);
     }
 
-    fn mistyped(&mut self, error: &ValidationError<'_>, wanted: &[String]) {
+    pub(super) fn mistyped(&mut self, error: &ValidationError<'_>, wanted: &[String]) {
         let (node, span) = self.place(error);
         let found = node.map_or("something else", Node::type_name);
         let help = node.and_then(|node| quoting(node, wanted));
@@ -180,7 +181,7 @@ impl<'a> Check<'a> {
         self.report(codes::CONFIG_TYPE, span, message, help);
     }
 
-    fn not_one_of(&mut self, error: &ValidationError<'_>, options: &[&Json]) {
+    pub(super) fn not_one_of(&mut self, error: &ValidationError<'_>, options: &[&Json]) {
         let words: Vec<&str> = options
             .iter()
             .filter_map(|option| option.as_str())
@@ -208,131 +209,6 @@ impl<'a> Check<'a> {
         self.report(codes::CONFIG_VALUE, span, message, example.or(about));
     }
 
-    /// None of several forms fits: speak of the one that was meant.
-    fn branches(&mut self, error: &ValidationError<'_>, context: &[Vec<ValidationError<'static>>]) {
-        let at = error.instance_path().to_string();
-        let constants: Vec<&Json> = context
-            .iter()
-            .flatten()
-            .filter_map(|error| match error.kind() {
-                Fault::Constant { expected_value } => Some(&**expected_value),
-                _ => None,
-            })
-            .collect();
-        if !constants.is_empty() && constants.len() == context.len() {
-            return self.not_one_of(error, &constants);
-        }
-        let here = |error: &ValidationError<'static>| error.instance_path().to_string() == at;
-        // An optional field is "its form, or null": null was not meant.
-        let is_null = |branch: &Vec<ValidationError<'static>>| {
-            branch
-                .iter()
-                .any(|e| matches!(e.kind(), Fault::Type { kind } if types(kind) == ["null"]))
-        };
-        let forms: Vec<_> = context.iter().filter(|branch| !is_null(branch)).collect();
-        if let ([only], true) = (forms.as_slice(), context.len() > 1) {
-            return self.all(only);
-        }
-        let tag = |branch: &Vec<ValidationError<'static>>| {
-            branch.iter().any(|error| {
-                here(error)
-                    && matches!(
-                        error.kind(),
-                        Fault::Required { .. } | Fault::AdditionalProperties { .. }
-                    )
-            })
-        };
-        let tags = self.tags(error);
-        if !tags.is_empty() {
-            return match forms.iter().find(|branch| !tag(branch)) {
-                Some(branch) if self.given(&at) == 1 => self.all(branch),
-                _ => self.exactly_one(error, &tags),
-            };
-        }
-        let mistyped: Vec<String> = forms
-            .iter()
-            .flat_map(|branch| branch.iter())
-            .filter_map(|error| match error.kind() {
-                Fault::Type { kind } if here(error) => Some(types(kind)),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        if mistyped.len() == forms.len() {
-            return self.mistyped(error, &mistyped);
-        }
-        let fits = |branch: &&&Vec<ValidationError<'static>>| {
-            !branch
-                .iter()
-                .any(|e| here(e) && matches!(e.kind(), Fault::Type { .. }))
-        };
-        match forms.iter().find(fits) {
-            Some(branch) => self.all(branch),
-            None => self.value(
-                error,
-                codes::CONFIG_VALUE,
-                "has none of the forms it may have".into(),
-            ),
-        }
-    }
-
-    /// How many fields stand at a place.
-    fn given(&self, pointer: &str) -> usize {
-        let found = self.root.at_pointer(pointer);
-        found
-            .and_then(|found| found.node.as_mapping())
-            .map_or(0, <[_]>::len)
-    }
-
-    /// The fields of a one-of: those that its forms require, one each.
-    fn tags(&self, error: &ValidationError<'_>) -> Vec<&'a str> {
-        let forms = self
-            .at(&error.schema_path().to_string())
-            .and_then(Json::as_array);
-        let required = |form| self.follow(form).get("required")?.get(0)?.as_str();
-        forms
-            .map(|forms| forms.iter().filter_map(required).collect())
-            .unwrap_or_default()
-    }
-
-    fn exactly_one(&mut self, error: &ValidationError<'_>, tags: &[&str]) {
-        let node = self.place(error).0;
-        let keys: Vec<_> = node
-            .and_then(Node::as_mapping)
-            .unwrap_or_default()
-            .iter()
-            .collect();
-        let listed: Vec<String> = tags.iter().map(|tag| format!("`{tag}`")).collect();
-        let words = listed.join(" or ");
-        let strange = keys
-            .iter()
-            .find(|(key, _)| !key.as_str().is_some_and(|k| tags.contains(&k)));
-        if let Some((key, _)) = strange {
-            let name = key.as_str().unwrap_or_default();
-            let help = spelling::suggestion(name, tags.iter().copied());
-            let message = format!("`{}` has no field `{name}`", dotted(error));
-            return self.report(codes::CONFIG_UNKNOWN_FIELD, key.span, message, help);
-        }
-        let message = match node {
-            Some(Node {
-                value: Value::Mapping(_),
-                ..
-            })
-            | None => {
-                format!("`{}` takes exactly one of {words}", dotted(error))
-            }
-            Some(other) => {
-                let found = other.type_name();
-                format!(
-                    "`{}` must be a mapping with {words}, this is {found}",
-                    dotted(error)
-                )
-            }
-        };
-        let span = self.holder(error);
-        self.report(codes::CONFIG_ONE_OF, span, message, None);
-    }
-
     /// The fields that the schema knows where an unknown one was found.
     fn fields(&self, error: &ValidationError<'_>) -> Vec<&'a str> {
         let fields = self.beside(error, "properties").and_then(Json::as_object);
@@ -349,7 +225,7 @@ impl<'a> Check<'a> {
     }
 
     /// Follows a pointer into the schema, through references.
-    fn at(&self, pointer: &str) -> Option<&'a Json> {
+    pub(super) fn at(&self, pointer: &str) -> Option<&'a Json> {
         let mut found = self.schema;
         for token in pointer.split('/').skip(1) {
             if token == "$ref" {
@@ -365,7 +241,7 @@ impl<'a> Check<'a> {
         Some(found)
     }
 
-    fn follow(&self, schema: &'a Json) -> &'a Json {
+    pub(super) fn follow(&self, schema: &'a Json) -> &'a Json {
         let target = schema.get("$ref").and_then(Json::as_str);
         target
             .and_then(|target| self.schema.pointer(target.strip_prefix('#')?))
@@ -381,7 +257,7 @@ impl<'a> Check<'a> {
 }
 
 /// `spec.taints[0].key`.
-fn dotted(error: &ValidationError<'_>) -> String {
+pub(super) fn dotted(error: &ValidationError<'_>) -> String {
     let pointer = error.instance_path().to_string();
     pointer
         .split('/')
@@ -396,7 +272,7 @@ fn dotted(error: &ValidationError<'_>) -> String {
         })
 }
 
-fn types(kind: &TypeKind) -> Vec<String> {
+pub(super) fn types(kind: &TypeKind) -> Vec<String> {
     match kind {
         TypeKind::Single(one) => vec![one.to_string()],
         TypeKind::Multiple(set) => set

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use trueup_model::document::{
-    Diagnostic, Document, Node, Resolver, Severity, Span, Style, Value, codes, parse,
+    Diagnostic, Document, Node, Resolver, Severity, Span, Value, codes, parse,
 };
 use trueup_model::id::ClusterName;
 use trueup_model::kinds::{self, ApplicationState, Source};
@@ -15,6 +15,7 @@ use trueup_model::sops::SopsFile;
 use super::Config;
 use super::entry::{Entry, origin_of};
 use super::fleet::Scope;
+use super::shape::Shape;
 use super::survey::{Survey, Surveyed, has_error};
 
 /// An Application with what it consists of.
@@ -279,6 +280,9 @@ fn object(
     let name = shape.text(&["metadata", "name"]);
     let namespace = root.str_at(&["metadata", "namespace"]).map(str::to_owned);
     shape.texts_only();
+    if matches!(body, Body::Clear(_)) {
+        shape.plain_secret();
+    }
     if has_error(findings.get(before..).unwrap_or_default()) {
         return;
     }
@@ -295,87 +299,6 @@ fn object(
         document: Arc::clone(document),
         pointer: pointer.to_owned(),
     });
-}
-
-struct Shape<'a> {
-    document: &'a Document,
-    root: &'a Node,
-    findings: &'a mut Vec<Diagnostic>,
-}
-
-impl Shape<'_> {
-    fn report(&mut self, code: trueup_model::document::Code, span: Span, message: String) {
-        self.findings
-            .push(Diagnostic::error(code, &self.document.file, message).at(span));
-    }
-
-    /// Text that every manifest must have.
-    fn text(&mut self, path: &[&str]) -> Option<String> {
-        let dotted = path.join(".");
-        let pointer = format!("/{}", path.join("/"));
-        let Some(found) = self.root.at_pointer(&pointer) else {
-            let near = self.root.nearest(&pointer);
-            let first = near
-                .node
-                .as_mapping()
-                .and_then(|pairs| pairs.first())
-                .map(|(key, _)| key);
-            let span = near.key.or(first).map_or(near.node.span, |key| key.span);
-            self.report(
-                codes::MANIFEST_SHAPE,
-                span,
-                format!("the manifest lacks `{dotted}`"),
-            );
-            return None;
-        };
-        match found.node.as_str() {
-            Some(text) if !text.is_empty() => Some(text.to_owned()),
-            _ => {
-                let what = found.node.type_name();
-                let message = format!("`{dotted}` must be text, this is {what}");
-                self.report(codes::MANIFEST_SHAPE, found.node.span, message);
-                None
-            }
-        }
-    }
-
-    /// Fields that Kubernetes takes as text only, and where unquoted words are retyped unseen.
-    fn texts_only(&mut self) {
-        let kind = self.root.str_at(&["kind"]).unwrap_or_default();
-        let mut maps = vec![
-            &["metadata", "labels"][..],
-            &["metadata", "annotations"][..],
-        ];
-        match kind {
-            "ConfigMap" => maps.push(&["data"]),
-            "Secret" => maps.extend([&["stringData"][..], &["data"][..]]),
-            _ => {}
-        }
-        for path in maps {
-            let found = path.iter().try_fold(self.root, |node, key| node.get(key));
-            for (key, value) in found.and_then(Node::as_mapping).unwrap_or_default() {
-                let retyped = matches!(
-                    value.value,
-                    Value::Bool(_) | Value::Int(_) | Value::UInt(_) | Value::Float(_)
-                );
-                if !retyped || value.style != Style::Plain {
-                    continue;
-                }
-                let name = format!("{}.{}", path.join("."), key.as_str().unwrap_or_default());
-                let message = format!("`{name}` must be text, this is {}", value.type_name());
-                let text = value.text().unwrap_or_default();
-                let mut finding =
-                    Diagnostic::error(codes::MANIFEST_NOT_TEXT, &self.document.file, message)
-                        .at(value.span);
-                if kind == "Secret" {
-                    finding = finding.concealed().help("put it in quotes");
-                } else {
-                    finding = finding.help(format!("put it in quotes: \"{text}\""));
-                }
-                self.findings.push(finding);
-            }
-        }
-    }
 }
 
 /// One object in two manifests of one cluster, be it in two Applications.

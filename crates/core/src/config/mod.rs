@@ -7,11 +7,13 @@
 mod check;
 mod entry;
 mod fleet;
+mod forms;
 pub mod kind;
 mod manifests;
 mod names;
 mod rules;
 mod secrets;
+mod shape;
 mod spelling;
 mod survey;
 
@@ -128,6 +130,7 @@ fn build(
     let before = findings.len();
     survey.report(&scope, findings);
     let names::Named {
+        broken: unusable,
         nodes,
         profiles,
         clusters,
@@ -146,7 +149,7 @@ fn build(
             .collect(),
         secrets: BTreeMap::new(),
     };
-    rules::check(&config, findings);
+    rules::check(&config, &unusable, findings);
     secrets::resolve(survey, &scope, &mut config, findings);
     let broken = has_error(findings.get(before..).unwrap_or_default());
     survey.report_secrets(&scope, findings);

@@ -1,7 +1,7 @@
 //! Documents by kind and name, typed.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -19,10 +19,47 @@ use super::survey::Survey;
 /// The documents of one fleet.
 #[derive(Default)]
 pub(super) struct Named {
+    pub broken: BrokenNames,
     pub nodes: BTreeMap<NodeName, Entry<kinds::Node>>,
     pub profiles: BTreeMap<ProfileName, Entry<kinds::NodeProfile>>,
     pub clusters: BTreeMap<ClusterName, Entry<kinds::Cluster>>,
     pub applications: BTreeMap<AppName, Entry<kinds::Application>>,
+}
+
+/// Names of documents that exist and cannot be used. Whoever refers to one is not to blame, and what
+/// counts documents cannot count.
+#[derive(Default)]
+pub(super) struct BrokenNames {
+    named: BTreeSet<(Kind, String)>,
+    /// Names that stand in files which cannot be read at all.
+    unreadable: BTreeSet<String>,
+}
+
+impl BrokenNames {
+    /// Whether a document of this kind and name exists, though it cannot be used.
+    pub(super) fn has(&self, kind: Kind, name: &str) -> bool {
+        self.unreadable.contains(name) || self.named.contains(&(kind, name.to_owned()))
+    }
+
+    /// Whether any document of this kind may be missing.
+    pub(super) fn any(&self, kind: Kind) -> bool {
+        !self.unreadable.is_empty() || self.named.iter().any(|(broken, _)| *broken == kind)
+    }
+
+    fn add(&mut self, kind: Kind, document: &Document) {
+        if let Some(name) = document.root.str_at(&["metadata", "name"]) {
+            self.named.insert((kind, name.to_owned()));
+        }
+    }
+
+    /// Whatever follows a `name:` in a text that is no YAML.
+    fn add_unreadable(&mut self, text: &str) {
+        let after = text.split("name:").skip(1);
+        let end = |c: char| matches!(c, '\n' | ',' | '}' | '#');
+        let names = after.filter_map(|rest| rest.split(end).next());
+        let trimmed = names.map(|name| name.trim().trim_matches(['"', '\'']).to_owned());
+        self.unreadable.extend(trimmed);
+    }
 }
 
 /// Types all documents of the fleet and finds names that stand twice.
@@ -30,14 +67,42 @@ pub(super) fn collect(survey: &Survey, scope: &Scope<'_>, findings: &mut Vec<Dia
     let mut named = Named::default();
     fleet::strays(survey, scope, findings);
     for (_, surveyed) in survey.files.iter().filter(|(path, _)| scope.owns(path)) {
+        let unreadable = surveyed.syntax.iter().any(|f| f.code == codes::YAML_SYNTAX);
+        if unreadable && surveyed.concerns_us() {
+            named.broken.add_unreadable(&surveyed.text);
+        }
         for (kind, document) in &surveyed.ours {
             match kind {
                 // Read already, to know the scope.
                 Kind::Fleet => {}
-                Kind::Node => add(&mut named.nodes, *kind, document, findings),
-                Kind::NodeProfile => add(&mut named.profiles, *kind, document, findings),
-                Kind::Cluster => add(&mut named.clusters, *kind, document, findings),
-                Kind::Application => add(&mut named.applications, *kind, document, findings),
+                Kind::Node => add(
+                    &mut named.nodes,
+                    &mut named.broken,
+                    *kind,
+                    document,
+                    findings,
+                ),
+                Kind::NodeProfile => add(
+                    &mut named.profiles,
+                    &mut named.broken,
+                    *kind,
+                    document,
+                    findings,
+                ),
+                Kind::Cluster => add(
+                    &mut named.clusters,
+                    &mut named.broken,
+                    *kind,
+                    document,
+                    findings,
+                ),
+                Kind::Application => add(
+                    &mut named.applications,
+                    &mut named.broken,
+                    *kind,
+                    document,
+                    findings,
+                ),
             }
         }
     }
@@ -46,6 +111,7 @@ pub(super) fn collect(survey: &Survey, scope: &Scope<'_>, findings: &mut Vec<Dia
 
 fn add<N, T>(
     all: &mut BTreeMap<N, Entry<T>>,
+    broken: &mut BrokenNames,
     kind: Kind,
     document: &Arc<Document>,
     findings: &mut Vec<Diagnostic>,
@@ -54,6 +120,7 @@ fn add<N, T>(
     T: DeserializeOwned,
 {
     let Some((name, entry)) = typed::<N, T>(kind, document, findings) else {
+        broken.add(kind, document);
         return;
     };
     match all.entry(name) {

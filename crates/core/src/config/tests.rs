@@ -186,3 +186,66 @@ fn several_fleets_live_side_by_side() {
         load(&tree, Some("stagin")).findings[0].help.as_deref() == Some("did you mean `staging`?")
     );
 }
+
+/// Damaged input of every sort ends in findings. The generator is a fixed one: a failure repeats.
+#[test]
+fn damaged_files_never_panic() {
+    const ROUNDS: u64 = 100;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../example-repo/c-k3s-proxmox");
+    let files = [
+        "fleet",
+        "cluster",
+        "nodes/k3sc1",
+        "profiles/base",
+        "apps/hello",
+        "apps/hello/web",
+        "apps/hello/api.enc",
+        "secrets/edge.enc",
+    ];
+    let files: Vec<(String, Vec<u8>)> = files
+        .iter()
+        .map(|name| {
+            (
+                format!("{name}.yaml"),
+                std::fs::read(root.join(format!("{name}.yaml"))).unwrap(),
+            )
+        })
+        .collect();
+    let splices: [&[u8]; 12] = [
+        b"&a ",
+        b"*a",
+        b"<<: *a\n",
+        b"---\n",
+        b"\t",
+        b"[",
+        b"{",
+        b"\"",
+        b"!x ",
+        b"\xff",
+        b"? ",
+        b"|\n",
+    ];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below.max(1)
+    };
+    for _ in 0..ROUNDS {
+        let mut damaged = files.clone();
+        for _ in 0..=next(4) {
+            let (_, bytes) = &mut damaged[next(files.len())];
+            let at = next(bytes.len());
+            let end = (at + next(30)).min(bytes.len());
+            match next(4) {
+                0 => drop(bytes.drain(at..end)),
+                1 => drop(bytes.splice(at..at, splices[next(splices.len())].iter().copied())),
+                2 => bytes.extend_from_within(at..end),
+                _ => bytes.truncate(end),
+            }
+        }
+        let loaded = load(&Tree::of(damaged), None);
+        assert!(loaded.config.is_some() || !loaded.findings.is_empty());
+    }
+}

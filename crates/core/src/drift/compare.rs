@@ -58,9 +58,10 @@ impl fmt::Display for FieldDrift {
 impl Baseline {
     /// Fields of the baseline that are otherwise in `live`, in the order of their
     /// paths. Fields that we do not own never count, nor the order of associative lists.
-    pub fn drift(&self, live: &Value, masking: Masking<'_>) -> Vec<FieldDrift> {
+    pub fn drift<'a>(&self, live: &'a Value, masking: Masking<'a>) -> Vec<FieldDrift> {
         let mut search = Search {
             masking,
+            managed: managed_fields(live),
             keys: Vec::new(),
             path: String::new(),
             found: Vec::new(),
@@ -72,6 +73,8 @@ impl Baseline {
 
 struct Search<'a> {
     masking: Masking<'a>,
+    /// `fieldsV1` of every manager of the live object, where it has them.
+    managed: Vec<&'a Value>,
     /// Steps as in `fieldsV1`: what the hashes were made with.
     keys: Vec<String>,
     /// Steps as they are shown.
@@ -109,7 +112,8 @@ impl Search<'_> {
     fn leaf(&mut self, leaf: &Leaf, live: Option<&Value>) {
         let (equal, wanted, live) = match leaf {
             Leaf::Value(wanted) => {
-                let equal = same(wanted, live.unwrap_or(&Value::Null));
+                let equal = same(wanted, live.unwrap_or(&Value::Null))
+                    || live.is_some_and(|live| self.filled_by_others(wanted, live));
                 (equal, shown(Some(wanted)), shown(live))
             }
             Leaf::Mac(wanted) => {
@@ -127,6 +131,37 @@ impl Search<'_> {
             });
         }
     }
+
+    /// We applied an empty map or list, and others own single items in it. `fieldsV1`
+    /// writes our empty `securityContext: {}` just as it writes an atomic
+    /// `podSelector: {}`; only where the field is granular does anybody own parts of
+    /// it, and those are theirs. Without managed fields it counts as drift.
+    fn filled_by_others(&self, wanted: &Value, live: &Value) -> bool {
+        let both_maps =
+            wanted.as_object().is_some_and(serde_json::Map::is_empty) && live.is_object();
+        let both_lists = wanted.as_array().is_some_and(Vec::is_empty) && live.is_array();
+        (both_maps || both_lists)
+            && self.managed.iter().any(|fields| {
+                let below = self
+                    .keys
+                    .iter()
+                    .try_fold(*fields, |fields, key| fields.get(key));
+                below
+                    .and_then(Value::as_object)
+                    .is_some_and(|parts| parts.keys().any(|key| key != "."))
+            })
+    }
+}
+
+fn managed_fields(live: &Value) -> Vec<&Value> {
+    let entries = live
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
+    entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.get("fieldsV1"))
+        .collect()
 }
 
 fn shown(value: Option<&Value>) -> Shown {

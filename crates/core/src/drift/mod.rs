@@ -13,3 +13,6 @@ mod segment;
 pub use baseline::{Baseline, Masking};
 pub use compare::{FieldDrift, Shown};
 pub use prepare::{Preparation, PrepareError, is_cluster_scoped, prepare};
+
+#[cfg(test)]
+mod tests;

@@ -36,9 +36,16 @@ pub(super) struct Conditions<'a>(Vec<Condition<'a>>);
 
 impl<'a> Conditions<'a> {
     pub(super) fn of(object: &'a Value) -> Self {
-        let list = object.pointer("/status/conditions").and_then(Value::as_array);
+        let list = object
+            .pointer("/status/conditions")
+            .and_then(Value::as_array);
         let conditions = list.into_iter().flatten().map(|condition| {
-            let text = |key: &str| condition.get(key).and_then(Value::as_str).unwrap_or_default();
+            let text = |key: &str| {
+                condition
+                    .get(key)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+            };
             Condition {
                 kind: text("type"),
                 state: match text("status") {
@@ -54,7 +61,10 @@ impl<'a> Conditions<'a> {
     }
 
     pub(super) fn get(&self, kind: &str) -> Option<Condition<'a>> {
-        self.0.iter().find(|condition| condition.kind == kind).copied()
+        self.0
+            .iter()
+            .find(|condition| condition.kind == kind)
+            .copied()
     }
 
     pub(super) fn with(&self, kind: &str, state: State) -> Option<Condition<'a>> {

@@ -41,7 +41,10 @@ impl fmt::Display for Health {
 
 /// The health of a live object.
 pub fn of(object: &Value) -> Health {
-    if object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null()) {
+    if object
+        .pointer("/metadata/deletionTimestamp")
+        .is_some_and(|time| !time.is_null())
+    {
         return Health::Terminating;
     }
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -52,7 +55,9 @@ pub fn of(object: &Value) -> Health {
     if let Some(waits) = unobserved(object) {
         return waits;
     }
-    let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
+    let group = text("apiVersion")
+        .split_once('/')
+        .map_or("", |(group, _)| group);
     match (group, text("kind")) {
         ("apps", "Deployment") => workload::deployment(object),
         ("apps", "StatefulSet") => workload::stateful_set(object),
@@ -99,7 +104,10 @@ fn generic(object: &Value) -> Health {
 
 /// A number of a status, or what stands for a missing one.
 fn number(object: &Value, pointer: &str, missing: i64) -> i64 {
-    object.pointer(pointer).and_then(Value::as_i64).unwrap_or(missing)
+    object
+        .pointer(pointer)
+        .and_then(Value::as_i64)
+        .unwrap_or(missing)
 }
 
 #[cfg(test)]

@@ -60,8 +60,16 @@ fn deployments() {
                 condition("Progressing", "False", "ProgressDeadlineExceeded"),
                 Word::Failed,
             ),
-            (spec(), condition("Available", "False", "Min"), Word::InProgress),
-            (spec(), condition("ReplicaFailure", "True", "Quota"), Word::InProgress),
+            (
+                spec(),
+                condition("Available", "False", "Min"),
+                Word::InProgress,
+            ),
+            (
+                spec(),
+                condition("ReplicaFailure", "True", "Quota"),
+                Word::InProgress,
+            ),
         ],
     );
 }
@@ -78,10 +86,26 @@ fn stateful_sets() {
         vec![
             (json!({"replicas": 2}), json!({}), Word::InProgress),
             (json!({"replicas": 2}), status(2, 2, 2, "b"), Word::Current),
-            (json!({"replicas": 2}), status(2, 2, 1, "a"), Word::InProgress),
-            (json!({"replicas": 2}), status(1, 1, 1, "b"), Word::InProgress),
-            (json!({"replicas": 2}), status(2, 1, 2, "b"), Word::InProgress),
-            (json!({"replicas": 2}), status(3, 3, 3, "b"), Word::InProgress),
+            (
+                json!({"replicas": 2}),
+                status(2, 2, 1, "a"),
+                Word::InProgress,
+            ),
+            (
+                json!({"replicas": 2}),
+                status(1, 1, 1, "b"),
+                Word::InProgress,
+            ),
+            (
+                json!({"replicas": 2}),
+                status(2, 1, 2, "b"),
+                Word::InProgress,
+            ),
+            (
+                json!({"replicas": 2}),
+                status(3, 3, 3, "b"),
+                Word::InProgress,
+            ),
             (
                 json!({"replicas": 2, "updateStrategy": {"type": "OnDelete"}}),
                 status(2, 2, 0, "a"),
@@ -112,12 +136,20 @@ fn daemon_sets_replica_sets_and_jobs() {
         "apps/v1",
         "DaemonSet",
         vec![
-            (json!({}), json!({"observedGeneration": 2}), Word::InProgress),
+            (
+                json!({}),
+                json!({"observedGeneration": 2}),
+                Word::InProgress,
+            ),
             (json!({}), status(2, 2, 2, 2), Word::Current),
             (json!({}), status(1, 2, 2, 2), Word::InProgress),
             (json!({}), status(2, 1, 2, 2), Word::InProgress),
             (json!({}), status(2, 2, 1, 2), Word::InProgress),
-            (json!({"updateStrategy": {"type": "OnDelete"}}), status(2, 0, 2, 2), Word::Current),
+            (
+                json!({"updateStrategy": {"type": "OnDelete"}}),
+                status(2, 0, 2, 2),
+                Word::Current,
+            ),
         ],
     );
     let replicas = |all: i64, ready: i64, available: i64| {
@@ -157,8 +189,16 @@ fn pods() {
         vec![
             (json!({}), json!({}), Word::InProgress),
             (json!({}), json!({"phase": "Pending"}), Word::InProgress),
-            (json!({}), json!({"phase": "Running", "conditions": ready("True")}), Word::Current),
-            (json!({}), json!({"phase": "Running", "conditions": ready("False")}), Word::InProgress),
+            (
+                json!({}),
+                json!({"phase": "Running", "conditions": ready("True")}),
+                Word::Current,
+            ),
+            (
+                json!({}),
+                json!({"phase": "Running", "conditions": ready("False")}),
+                Word::InProgress,
+            ),
             (
                 json!({}),
                 json!({"phase": "Running", "conditions": ready("False"), "containerStatuses": waiting}),
@@ -188,23 +228,37 @@ fn what_is_given_something() {
         "Service",
         vec![
             (json!({"type": "ClusterIP"}), json!({}), Word::Current),
-            (json!({"type": "LoadBalancer"}), json!({"loadBalancer": {}}), Word::InProgress),
+            (
+                json!({"type": "LoadBalancer"}),
+                json!({"loadBalancer": {}}),
+                Word::InProgress,
+            ),
             (json!({"type": "LoadBalancer"}), ingress, Word::Current),
         ],
     );
-    check("v1", "Namespace", vec![
-        (json!({}), json!({"phase": "Active"}), Word::Current),
-        (json!({}), json!({"phase": "Terminating"}), Word::Terminating),
-    ]);
-    let condition = |kind: &str, state: &str| {
-        json!({"conditions": [{"type": kind, "status": state, "reason": "r"}]})
-    };
+    check(
+        "v1",
+        "Namespace",
+        vec![
+            (json!({}), json!({"phase": "Active"}), Word::Current),
+            (
+                json!({}),
+                json!({"phase": "Terminating"}),
+                Word::Terminating,
+            ),
+        ],
+    );
+    let condition = |kind: &str, state: &str| json!({"conditions": [{"type": kind, "status": state, "reason": "r"}]});
     check(
         "apiextensions.k8s.io/v1",
         "CustomResourceDefinition",
         vec![
             (json!({}), json!({}), Word::InProgress),
-            (json!({}), condition("Established", "False"), Word::InProgress),
+            (
+                json!({}),
+                condition("Established", "False"),
+                Word::InProgress,
+            ),
             (json!({}), condition("Established", "True"), Word::Current),
             (json!({}), condition("NamesAccepted", "False"), Word::Failed),
         ],
@@ -213,9 +267,7 @@ fn what_is_given_something() {
 
 #[test]
 fn other_kinds_by_their_conditions() {
-    let condition = |kind: &str, state: &str| {
-        json!({"observedGeneration": 2, "conditions": [{"type": kind, "status": state}]})
-    };
+    let condition = |kind: &str, state: &str| json!({"observedGeneration": 2, "conditions": [{"type": kind, "status": state}]});
     check(
         "example.invalid/v1",
         "Widget",
@@ -224,9 +276,17 @@ fn other_kinds_by_their_conditions() {
             (json!({}), condition("Ready", "True"), Word::Current),
             (json!({}), condition("Ready", "False"), Word::InProgress),
             (json!({}), condition("Ready", "Unknown"), Word::InProgress),
-            (json!({}), condition("Reconciling", "True"), Word::InProgress),
+            (
+                json!({}),
+                condition("Reconciling", "True"),
+                Word::InProgress,
+            ),
             (json!({}), condition("Stalled", "True"), Word::Failed),
-            (json!({}), json!({"observedGeneration": 1}), Word::InProgress),
+            (
+                json!({}),
+                json!({"observedGeneration": 1}),
+                Word::InProgress,
+            ),
         ],
     );
     let deleted = json!({"kind": "Widget", "apiVersion": "x/v1",

@@ -58,7 +58,9 @@ pub(super) fn deployment(object: &Value) -> Health {
 }
 
 pub(super) fn stateful_set(object: &Value) -> Health {
-    let strategy = object.pointer("/spec/updateStrategy/type").and_then(Value::as_str);
+    let strategy = object
+        .pointer("/spec/updateStrategy/type")
+        .and_then(Value::as_str);
     if let Some(waits) = unwritten(object) {
         return waits;
     }
@@ -110,7 +112,9 @@ pub(super) fn daemon_set(object: &Value) -> Health {
         ("/status/numberAvailable", "available"),
         ("/status/numberReady", "ready"),
     ] {
-        let on_delete = object.pointer("/spec/updateStrategy/type").and_then(Value::as_str)
+        let on_delete = object
+            .pointer("/spec/updateStrategy/type")
+            .and_then(Value::as_str)
             == Some("OnDelete");
         if what == "updated" && on_delete {
             continue;
@@ -181,8 +185,9 @@ pub(super) fn pod(object: &Value) -> Health {
         ),
         Some("Running") => match conditions.get("Ready") {
             Some(ready) if ready.state == State::True => Health::Current,
-            Some(ready) => crash_of(object)
-                .map_or_else(|| Health::InProgress(ready.why()), Health::Failed),
+            Some(ready) => {
+                crash_of(object).map_or_else(|| Health::InProgress(ready.why()), Health::Failed)
+            }
             None => Health::InProgress("the pod is not ready yet".to_owned()),
         },
         Some("Pending") => match conditions.with("PodScheduled", State::False) {
@@ -202,7 +207,9 @@ fn crash_of(pod: &Value) -> Option<String> {
     for list in ["/status/initContainerStatuses", "/status/containerStatuses"] {
         let containers = pod.pointer(list).and_then(Value::as_array);
         for container in containers.into_iter().flatten() {
-            let reason = container.pointer("/state/waiting/reason").and_then(Value::as_str);
+            let reason = container
+                .pointer("/state/waiting/reason")
+                .and_then(Value::as_str);
             let Some(reason) = reason else { continue };
             let given_up = matches!(
                 reason,

@@ -339,6 +339,33 @@ fn broken_wraps_of_our_own_are_named() {
 }
 
 #[test]
+fn the_example_opens_with_its_demo_key() {
+    macro_rules! example {
+        ($name:literal) => {
+            include_str!(concat!("../../../../example-repo/", $name))
+        };
+    }
+    let key = Identities::parse(Utf8Path::new("demo"), example!("demo-only.agekey")).unwrap();
+    let cases = [
+        (
+            "edge.enc.yaml",
+            example!("c-k3s-proxmox/secrets/edge.enc.yaml"),
+            "token",
+        ),
+        (
+            "api.enc.yaml",
+            example!("c-k3s-proxmox/apps/hello/api.enc.yaml"),
+            "stringData.password",
+        ),
+    ];
+    for (name, text, path) in cases {
+        let file = SopsFile::read(&Arc::from(name), text).unwrap();
+        let value = decrypt(&file, &key).unwrap().get(path).unwrap();
+        assert!(value.expose_secret().starts_with("demo-only"), "{name}");
+    }
+}
+
+#[test]
 fn identity_files_are_kept_to_their_owner() {
     let dir = tempfile::tempdir().unwrap();
     let path = Utf8PathBuf::from_path_buf(dir.path().join("key")).unwrap();

@@ -13,7 +13,7 @@ mod failure;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use trueup_model::id::Digest;
@@ -37,12 +37,16 @@ pub(crate) struct Limits {
     pub(crate) idle: Duration,
     /// All of it: 70 MiB over a slow line.
     pub(crate) total: Duration,
+    /// A failed look-up of a digest is not repeated for so long: every look at a
+    /// fleet asks for it.
+    pub(crate) failure_kept: Duration,
 }
 
 const LIMITS: Limits = Limits {
     connect: Duration::from_secs(10),
     idle: Duration::from_secs(30),
     total: Duration::from_secs(15 * 60),
+    failure_kept: Duration::from_secs(5),
 };
 
 /// What a machine is made of, as far as k3s is published for it.
@@ -96,6 +100,9 @@ pub struct Releases {
     cache: Cache,
     downloader: Downloader,
     known: Mutex<Known>,
+    failure_kept: Duration,
+    /// One question for a digest at a time, too.
+    asking: tokio::sync::Mutex<()>,
     /// One download at a time: many machines wait for the same binary.
     fetching: tokio::sync::Mutex<()>,
 }
@@ -104,8 +111,35 @@ pub struct Releases {
 #[derive(Debug, Default)]
 struct Known {
     digests: BTreeMap<(String, Arch), Digest>,
+    failures: BTreeMap<(String, Arch), (ReleaseError, Instant)>,
     /// Files whose content was found right, as they were then.
     right: BTreeSet<Stamp>,
+}
+
+impl Known {
+    fn answer(
+        &self,
+        key: &(String, Arch),
+        failure_kept: Duration,
+    ) -> Option<Result<Digest, ReleaseError>> {
+        if let Some(digest) = self.digests.get(key) {
+            return Some(Ok(digest.clone()));
+        }
+        let (error, at) = self.failures.get(key)?;
+        (at.elapsed() < failure_kept).then(|| Err(error.clone()))
+    }
+
+    fn remember(&mut self, key: (String, Arch), answer: &Result<Digest, ReleaseError>) {
+        match answer {
+            Ok(digest) => {
+                self.failures.remove(&key);
+                self.digests.insert(key, digest.clone());
+            }
+            Err(error) => {
+                self.failures.insert(key, (error.clone(), Instant::now()));
+            }
+        }
+    }
 }
 
 impl Releases {
@@ -125,6 +159,8 @@ impl Releases {
             base,
             cache: Cache::new(cache),
             known: Mutex::default(),
+            failure_kept: limits.failure_kept,
+            asking: tokio::sync::Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
         })
     }
@@ -142,25 +178,28 @@ impl Releases {
     /// not change, and one that does is not to be believed.
     pub async fn digest(&self, version: &str, arch: Arch) -> Result<Digest, ReleaseError> {
         check_version(version)?;
+        let _one = self.asking.lock().await;
         let key = (version.to_owned(), arch);
-        if let Some(digest) = self.known().digests.get(&key) {
-            return Ok(digest.clone());
+        if let Some(known) = self.known().answer(&key, self.failure_kept) {
+            return known;
         }
-        if let Some(digest) = self.cache.digest(version, arch) {
-            self.known().digests.insert(key, digest.clone());
-            return Ok(digest);
-        }
+        let answer = match self.cache.digest(version, arch) {
+            Some(digest) => Ok(digest),
+            None => self.ask_digest(version, arch).await,
+        };
+        self.known().remember(key, &answer);
+        answer
+    }
+
+    async fn ask_digest(&self, version: &str, arch: Arch) -> Result<Digest, ReleaseError> {
         let url = self.url(version, arch.checksums());
         let bytes = self
             .downloader
             .small(&url, version, CHECKSUMS_BYTES_MAX)
             .await?;
-        let digest = find_digest(&bytes, arch.binary()).map_err(|why| ReleaseError::Checksums {
-            url: url.clone(),
-            why,
-        })?;
+        let digest = find_digest(&bytes, arch.binary())
+            .map_err(|why| ReleaseError::Checksums { url, why })?;
         self.cache.put_digest(version, arch, &digest)?;
-        self.known().digests.insert(key, digest.clone());
         Ok(digest)
     }
 

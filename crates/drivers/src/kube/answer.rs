@@ -11,6 +11,9 @@ use super::wire::{Fault, Reply};
 /// Longest message that is passed on, in characters.
 const MESSAGE_CHARS_MAX: usize = 600;
 
+/// How a refusal by the schema begins, whatever its code.
+const NOT_TYPED: &str = "failed to create typed patch object";
+
 /// `Status` of meta/v1, as far as it is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -137,6 +140,9 @@ impl Status {
             403 if self.has_cause("NamespaceTerminating") => ApplyRefusal::Later(text),
             401 | 403 => ApplyRefusal::Forbidden(text),
             400 | 405 | 406 | 413 | 415 | 422 => ApplyRefusal::Invalid(text),
+            // Server-side apply answers so to an unknown field or a wrong type (seen
+            // with 1.36); it is no fault of the server.
+            500 if self.message.starts_with(NOT_TYPED) => ApplyRefusal::Invalid(text),
             _ => ApplyRefusal::Later(format!("{} {text}", self.code)),
         }
     }
@@ -250,6 +256,11 @@ mod tests {
             (422, plain.clone(), ApplyRefusal::Invalid("m".to_owned())),
             (429, plain.clone(), ApplyRefusal::Later("429 m".to_owned())),
             (500, plain.clone(), ApplyRefusal::Later("500 m".to_owned())),
+            (
+                500,
+                json!({"message": "failed to create typed patch object (a/b): .x"}),
+                ApplyRefusal::Invalid("failed to create typed patch object (a/b): .x".to_owned()),
+            ),
             (503, plain, ApplyRefusal::Later("503 m".to_owned())),
         ];
         for (code, body, wanted) in table {

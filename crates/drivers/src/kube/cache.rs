@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use trueup_model::facts::cluster::{InventoryEntry, NodeObject};
-use trueup_model::facts::object::{APPLICATION_LABEL, LiveObject, ObjectRef};
+use trueup_model::facts::object::{APPLICATION_LABEL, FIELD_MANAGER, LiveObject, ObjectRef};
 
 use super::node;
 use super::record::Records;
@@ -99,6 +99,26 @@ fn meta_of(object: &Value) -> Option<Meta> {
     })
 }
 
+/// Ours and those of controllers that write statuses are half of a small object's
+/// bytes, and nobody reads them here: the baseline is made from the answer to an
+/// apply. Those of other editors are few, and tell whose an item of a map is.
+fn drop_managed_fields(object: &mut Value) {
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    let Some(metadata) = metadata else {
+        return;
+    };
+    let Some(Value::Array(mut entries)) = metadata.remove("managedFields") else {
+        return;
+    };
+    entries.retain(|entry| {
+        let ours = entry.get("manager").and_then(Value::as_str) == Some(FIELD_MANAGER);
+        !ours && entry.get("subresource").is_none()
+    });
+    if !entries.is_empty() {
+        metadata.insert("managedFields".to_owned(), Value::Array(entries));
+    }
+}
+
 /// Resource versions of one kind are decimal numbers that grow; where one is not,
 /// the later word counts.
 pub(crate) fn is_newer(fresh: &str, known: &str) -> bool {
@@ -114,6 +134,7 @@ fn same_but_version(one: &Value, other: &Value) -> bool {
         let mut object = object.clone();
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("resourceVersion");
+            metadata.remove("managedFields");
         }
         object
     };
@@ -235,11 +256,7 @@ impl Cache {
         let Some(meta) = meta_of(&object) else {
             return;
         };
-        // Half of a small object's bytes, and nothing here reads them: the baseline
-        // is made from the answer to an apply.
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
+        drop_managed_fields(&mut object);
         // Items of a list come without.
         if let Some(fields) = object.as_object_mut() {
             fields.insert("apiVersion".to_owned(), api_version.into());

@@ -138,3 +138,39 @@ impl Hub {
         self.changes.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_blindness() {
+        let now = Instant::now() + SILENCE_MAX * 4;
+        let feed = |ago: Option<Duration>, in_step: bool, not_served: bool| FeedState {
+            in_step,
+            not_served,
+            heard: ago.map(|ago| now - ago),
+            failure: None,
+            attempts: 0,
+        };
+        let second = Duration::from_secs(1);
+        let table = [
+            (feed(Some(second), true, false), false),
+            (feed(Some(SILENCE_MAX), true, false), false),
+            (feed(Some(SILENCE_MAX + second), true, false), true),
+            (feed(None, false, false), true),
+            (feed(Some(SILENCE_MAX * 2), false, true), false),
+        ];
+        for (feed, wanted) in table {
+            let subject = Subject::Kind("v1".to_owned(), "ConfigMap".to_owned());
+            let mut state = State::default();
+            state.feeds.insert(subject, feed.clone());
+            let blind = state.blind(now);
+            assert_eq!(
+                blind.contains_key("v1 ConfigMap"),
+                wanted,
+                "{feed:?} {blind:?}"
+            );
+        }
+    }
+}

@@ -193,8 +193,14 @@ pub(crate) async fn delete(
             Ok(())
         }
         404 => Ok(()),
-        // Another object of the same name stands there: ours is gone.
-        409 if Status::of(&reply).message.contains("UID in precondition") => Ok(()),
+        // The precondition or something else: the texts differ from release to release,
+        // so the object itself is asked. Another one of the name: ours is gone.
+        409 => match get(hub, cluster, object).await? {
+            Some(live) if live.uid == uid => {
+                Err(Status::of(&reply).error(&what, Quote::of_kind(&object.kind)))
+            }
+            _ => Ok(()),
+        },
         _ => Err(Status::of(&reply).error(&what, Quote::of_kind(&object.kind))),
     }
 }

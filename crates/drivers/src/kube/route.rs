@@ -17,6 +17,7 @@ use trueup_model::port::NodeShell;
 
 use super::credential::{self, Credential};
 use super::wire::{self, Fault, Wire};
+use crate::tls::Validity;
 
 /// Where a k3s server keeps its admin's kubeconfig.
 const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
@@ -275,13 +276,61 @@ impl Route {
 
 /// Past two thirds of its life, or with less than an hour left.
 fn is_old(credential: &Credential, now_s: i64) -> bool {
-    credential.validity.is_some_and(|validity| {
-        let left = validity.until_s - now_s;
-        let life = validity.until_s - validity.from_s;
-        left < RENEW_BEFORE_S || left < life / 3
-    })
+    credential
+        .validity
+        .is_some_and(|validity| is_past_two_thirds(validity, now_s))
+}
+
+fn is_past_two_thirds(validity: Validity, now_s: i64) -> bool {
+    let left = validity.until_s - now_s;
+    let life = validity.until_s - validity.from_s;
+    left < RENEW_BEFORE_S || left < life / 3
 }
 
 fn now_s() -> i64 {
     jiff::Timestamp::now().as_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_a_certificate_is_read_again() {
+        const DAY: i64 = 86_400;
+        let year = Validity {
+            from_s: 0,
+            until_s: 365 * DAY,
+        };
+        let table = [
+            (year, DAY, false),
+            (year, 243 * DAY, false),
+            (year, 244 * DAY, true),
+            (year, 400 * DAY, true),
+            // Two hours of life: an hour before its end comes before two thirds.
+            (
+                Validity {
+                    from_s: 0,
+                    until_s: 7_200,
+                },
+                3_599,
+                false,
+            ),
+            (
+                Validity {
+                    from_s: 0,
+                    until_s: 7_200,
+                },
+                3_601,
+                true,
+            ),
+        ];
+        for (validity, now_s, wanted) in table {
+            assert_eq!(
+                is_past_two_thirds(validity, now_s),
+                wanted,
+                "{validity:?} {now_s}"
+            );
+        }
+    }
 }

@@ -121,7 +121,8 @@ boot_identity() {
   boot="$boot_id ${20:-unknown}"
 }
 
-write_file() { printf '%s\n' "$2" >"$1"; }
+# Through `cat`: the shell's own printf says no more than "I/O error" of a full disk.
+write_file() { printf '%s\n' "$2" | cat >"$1"; }
 
 # --- the ownership record ----------------------------------------------------------------------
 
@@ -169,7 +170,7 @@ owner_names() {
   esac
 }
 
-write_owner() { printf 'claim\t%s\t%s\n%s' "$owner_holder" "$owner_epoch" "$owner_rest" >"$state/owner.new"; }
+write_owner() { printf 'claim\t%s\t%s\n%s' "$owner_holder" "$owner_epoch" "$owner_rest" | cat >"$state/owner.new"; }
 
 save_owner() {
   must write_owner
@@ -392,14 +393,17 @@ probe() {
 
 # --- stage -----------------------------------------------------------------------------------
 
+# Siblings first, then the folders that were made for them, the last one first.
 drop_stages() {
+  folders=''
   while IFS=$tab read -r kind encoded; do
     decode "$encoded"
     case $kind in
       stage) rm -f -- "$decoded" ;;
-      dir) rmdir -- "$decoded" 2>/dev/null ;;
+      dir) folders=$decoded$newline$folders ;;
     esac
   done <"$1"
+  printf '%s' "$folders" | while IFS= read -r place; do rmdir -- "$place" 2>/dev/null; done
   rm -f -- "$1"
 }
 
@@ -419,12 +423,12 @@ clean_stages() {
   done
 }
 
-# Folders that are missing above a file are made 0755 and remembered, the topmost one last.
+# Folders that are missing above a file are made 0755 and remembered, the topmost one first.
 make_parents() {
   made=''
   place=$1
   while [ ! -e "$place" ]; do
-    made=$made$place$newline
+    made=$place$newline$made
     place=${place%/*}
     place=${place:-/}
   done
@@ -468,7 +472,7 @@ stage() {
 
 # --- jobs ------------------------------------------------------------------------------------
 
-take_intent() { while IFS= read -r line && [ -n "$line" ]; do printf '%s\n' "$line"; done >"$1"; }
+take_intent() { while IFS= read -r line && [ -n "$line" ]; do printf '%s\n' "$line"; done | cat >"$1"; }
 
 take_script() { cat >"$1"; }
 
@@ -515,11 +519,11 @@ write_code() {
   sync -- "$folder"
 }
 
-# Called at the end of a job, also when it is stopped. A machine that goes down leaves no code:
-# what the job was doing then is unknown.
+# Called at the end of a job, also when it is stopped. On a machine that goes down everything fails:
+# then no code is left, and what the job was doing is unknown.
 end_job() {
   trap '' TERM HUP INT
-  if [ "$1" -eq 124 ] && [ "$(systemctl is-system-running)" = stopping ]; then exit 1; fi
+  if [ "$1" -ne 0 ] && [ "$(systemctl is-system-running)" = stopping ]; then exit 1; fi
   [ ! -f "$state/staged/$job" ] || (drop_stages "$state/staged/$job")
   write_code "$1"
 }
@@ -566,10 +570,18 @@ perform() {
     remove) remove_file "$one" ;;
     sysctl) set_sysctl "$one" "$two" ;;
     reload) must systemctl daemon-reload ;;
-    systemctl) must systemctl --quiet --no-ask-password "$one" -- "$two" ;;
+    systemctl) systemctl_verb "$one" "$two" ;;
     record) record_run "$one" "$two" ;;
     *) fail 70 "unknown operation $verb" ;;
   esac
+}
+
+# A unit that does not start says why in its journal, not through systemctl.
+systemctl_verb() {
+  try systemctl --quiet --no-ask-password "$1" -- "$2" && return 0
+  printf 'systemctl %s %s failed:\n' "$1" "$2" >&2
+  journalctl --no-pager -q -o cat -n 4 -u "$2" 2>/dev/null | head -c 1500 >&2
+  exit 80
 }
 
 refuse_other_types() {

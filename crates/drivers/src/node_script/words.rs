@@ -27,8 +27,8 @@ fn check<'a>(value: &'a str, wanted: &'static str, ok: bool) -> Checked<'a> {
 
 /// `PATH_MAX` of Linux, with its NUL.
 const PATH_BYTES_MAX: usize = 4095;
-/// `NAME_MAX` (255) less `.trueup-`, a job's id, `-` and `~` of the staged sibling.
-const NAME_BYTES_MAX: usize = 200;
+/// `NAME_MAX` (255) less `.trueup-`, a job's id (up to 66 bytes), `-` and `~` of the staged sibling.
+const NAME_BYTES_MAX: usize = 175;
 
 /// An absolute path without empty, `.` or `..` parts and without control characters.
 pub(super) fn path(value: &str) -> Checked<'_> {
@@ -49,7 +49,7 @@ pub(super) fn file_path(value: &str) -> Checked<'_> {
     let name = value.rsplit('/').next().unwrap_or("");
     check(
         path(value)?,
-        "a path whose last part has at most 200 bytes",
+        "a path whose last part has at most 175 bytes",
         name.len() <= NAME_BYTES_MAX,
     )
 }
@@ -207,7 +207,7 @@ mod tests {
             assert!(account(bad).is_err(), "{bad:?}");
         }
         assert!(epoch(u64::MAX).is_err());
-        assert!(file_path(&format!("/{}", "x".repeat(201))).is_err());
+        assert!(file_path(&format!("/{}", "x".repeat(176))).is_err());
     }
 
     #[test]

@@ -9,7 +9,12 @@
 )]
 
 mod etcd;
+mod fault;
 mod follow;
+mod idle;
+mod normal;
 mod pki;
+mod record;
+mod route;
 mod shell;
 mod stage;

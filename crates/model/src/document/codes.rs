@@ -69,6 +69,7 @@ codes! {
     MANIFEST_SHAPE = "TU0501", "manifest/shape", "a manifest without apiVersion, kind or name";
     MANIFEST_DUPLICATE = "TU0502", "manifest/duplicate", "one object in two manifests";
     MANIFEST_NOT_TEXT = "TU0503", "manifest/not-text", "a number or boolean where Kubernetes takes text only";
+    MANIFEST_PLAIN_SECRET = "TU0504", "manifest/plain-secret", "a Secret whose values stand in clear text";
 
     K3S_ROLE = "TU0601", "k3s/role", "a machine whose role and cluster do not go together";
     K3S_OPTION = "TU0602", "k3s/option", "a k3s option that trueup sets itself";

@@ -3,12 +3,14 @@
 //!
 //! Absent from here: files, kinds, rules, keys, rendering.
 
+mod builder;
 pub mod codes;
 mod diagnostic;
 mod node;
 mod parse;
 mod scalar;
 mod span;
+mod tags;
 mod write;
 
 pub use diagnostic::{Code, Diagnostic, Related, Severity, Sources, sort};

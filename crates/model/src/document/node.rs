@@ -213,6 +213,22 @@ impl Node {
         }
     }
 
+    /// How many levels of collections begin here; 0 for a scalar.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        match &self.value {
+            Value::Sequence(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Value::Mapping(pairs) => {
+                let deepest = pairs
+                    .iter()
+                    .map(|(key, value)| key.depth().max(value.depth()))
+                    .max();
+                1 + deepest.unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
     /// How many nodes hang here, itself included; keys count.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -218,6 +218,10 @@ fn budgets_hold() {
     assert_eq!(found[0].code, codes::YAML_BUDGET);
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     assert_eq!(findings(&deep, Resolver::Strict)[0], "yaml/budget 1:129");
+    let nest = |inner: &str| format!("{}{inner}{}", "[".repeat(60), "]".repeat(60));
+    let (one, two, three) = (nest("x"), nest("*a"), nest("*b"));
+    let stacked = format!("a: &a {one}\nb: &b {two}\nc: {three}\n");
+    assert_eq!(findings(&stacked, Resolver::Strict), ["yaml/budget 3:64"]);
     let twice = "a: 1\n".repeat(5000);
     assert_eq!(findings(&twice, Resolver::Strict).len(), 200);
 }

@@ -12,6 +12,7 @@ use std::{io::Write, process::ExitCode};
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
+use trueup_bed::cache::Cache;
 use trueup_bed::{Bed, BedSpec, ControlPlane, ControlSpec, sweep};
 
 const USAGE: &str = "usage: bed up [N] [--control-plane] [--k3s] | bed sweep";
@@ -58,7 +59,8 @@ fn up(args: &[&str]) -> Result<()> {
         signal(SignalKind::terminate())?,
     );
     drop(entered);
-    let mut spec = BedSpec::with_machines(count);
+    // Where the k3s double looks for the control plane's programs.
+    let mut spec = BedSpec::with_machines(count).bind_ro(Cache::locate().bin()?, "/opt/k8s");
     spec.k3s_ready = k3s;
     let bed = Bed::start(spec)?;
     println!("run {}", bed.id());

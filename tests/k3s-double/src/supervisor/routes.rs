@@ -48,7 +48,8 @@ pub(super) async fn answer(
             Rank::Node
         };
         match rank {
-            Rank::Unknown | Rank::Wrong => return status(401, "Unauthorized"),
+            Rank::Wrong => return status(401, "Unauthorized"),
+            Rank::Unknown => return status(403, "forbidden"),
             Rank::Node if needed == Rank::Server => return status(403, "forbidden"),
             _ => {}
         }

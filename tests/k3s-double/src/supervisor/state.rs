@@ -10,10 +10,20 @@ use rustls::server::danger::ClientCertVerifier;
 use crate::certs::Identity;
 use crate::critical::Critical;
 use crate::kube::Api;
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::passwd::Passwords;
 use crate::pki;
 use crate::tls;
+
+const KNOWN_SERVERS: &str = "db/known-servers.json";
+
+fn known_servers(layout: &Layout) -> Vec<String> {
+    let text = layout::read_if_there(&layout.server(KNOWN_SERVERS))
+        .ok()
+        .flatten();
+    text.and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
+}
 
 /// Who a client certificate says the caller is.
 #[derive(Clone, Debug)]
@@ -65,10 +75,21 @@ impl State {
             embeds_etcd,
             api_ready: Cell::new(false),
             api,
-            servers: RefCell::new(Vec::new()),
+            servers: RefCell::new(known_servers(layout)),
             upstream: super::proxy::Upstream::new(layout)?,
             check: tls::client_check(&layout.tls("client-ca.crt"))?,
         })
+    }
+
+    /// Takes over the servers that etcd's members are now. They are kept in a file (the double's own), because a
+    /// member that was removed while it was down can learn that only from the others.
+    pub(crate) fn learn_servers(&self, servers: Vec<String>) -> Result<()> {
+        if *self.servers.borrow() == servers {
+            return Ok(());
+        }
+        let text = serde_json::to_string(&servers)?;
+        *self.servers.borrow_mut() = servers;
+        layout::write(&self.layout.server(KNOWN_SERVERS), text.as_bytes(), 0o600)
     }
 
     /// The caller that a certificate chain proves, or none when it is not of this cluster or has expired.

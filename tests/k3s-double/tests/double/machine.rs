@@ -145,6 +145,11 @@ fn remove(bridge: &str) -> Result<()> {
             run("ip", &["netns", "del", name])?;
         }
     }
+    // Connections to a machine without power keep its namespace, and with that its link, for minutes.
+    for line in run("ip", &["-o", "link", "show", "master", bridge])?.lines() {
+        let name = line.split([':', '@']).nth(1).unwrap_or_default().trim();
+        run("ip", &["link", "del", name])?;
+    }
     run("ip", &["link", "del", bridge]).map(drop)
 }
 

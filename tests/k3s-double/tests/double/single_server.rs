@@ -29,6 +29,28 @@ fn single_server() -> Result<()> {
     restarts(&mut server)
 }
 
+/// A server that was told of no cluster: nobody can join it until a start with cluster-init.
+#[test]
+fn lone_server() -> Result<()> {
+    let network = Network::new(3)?;
+    let mut server = network.machine(1)?;
+    for (config, members) in [
+        ("token: canary\n", "400"),
+        ("token: canary\ndisable-agent: true\n", "400"),
+        ("token: canary\ncluster-init: true\n", "200"),
+        ("token: canary\n", "200"),
+    ] {
+        server.configure(config)?;
+        server.start("server")?;
+        server.wait_ready()?;
+        let status = server.http("/db/info", &["-u", "server:canary"])?;
+        ensure!(status == members, "{config}: {status}, not {members}");
+        server.stop()?;
+    }
+    ensure!(server.data("server/db/state.db.migrated").exists());
+    Ok(())
+}
+
 fn mode(path: &Path) -> Result<u32> {
     Ok(fs::metadata(path)
         .with_context(|| path.display().to_string())?
@@ -52,7 +74,6 @@ fn files(server: &Machine) -> Result<()> {
         ensure!(found == expected, "{path} has mode {found:o}");
     }
     ensure!(mode(&server.etc("k3s/k3s.yaml"))? == 0o600);
-    ensure!(mode(&server.etc("node/password"))? == 0o600);
     let token = fs::read_to_string(server.data("server/token"))?;
     ensure!(
         token.starts_with("K10") && token.ends_with("::server:canary\n"),
@@ -106,7 +127,7 @@ fn ports_and_credentials(server: &Machine) -> Result<()> {
             "401",
         ),
         ("/api/v1/nodes", &foreign, "401"),
-        ("/v1-k3s/config", &[], "401"),
+        ("/v1-k3s/config", &[], "403"),
         ("/v1-k3s/config", &["-u", "node:wrong"], "401"),
         ("/v1-k3s/config", &["-u", "node:canary"], "200"),
         ("/v1-k3s/server-bootstrap", &["-u", "node:canary"], "403"),
@@ -130,6 +151,7 @@ fn node(server: &Machine) -> Result<()> {
             .kubectl(&["wait", "--for=condition=Ready", "node/m1", "--timeout=1s"])
             .map(Some)
     })?;
+    ensure!(mode(&server.etc("node/password"))? == 0o600);
     let node = server.kubectl(&["get", "node", "m1", "-o", "yaml"])?;
     for text in [
         "team: a",
@@ -202,6 +224,16 @@ fn restarts(server: &mut Machine) -> Result<()> {
     server.wait_ready()?;
     server.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
     server.stop()?;
+
+    server.configure("cluster-init: true\ntoken: canary\nnode-label: [kubernetes.io/role=x]\n")?;
+    server.start("server")?;
+    server.wait_ready()?;
+    ensure!(server.wait_end()?.code() == Some(0), "a forbidden label");
+    ensure!(
+        server
+            .log()?
+            .contains("failed to validate kubelet flags: unknown 'kubernetes.io'")
+    );
 
     server.configure("cluster-init: true\ntoken: other\n")?;
     server.start("server")?;

@@ -22,6 +22,7 @@ fn three_and_two() -> Result<()> {
     lost_agent(&mut cluster)?;
     lost_server(&mut cluster)?;
     removed_member(&mut cluster)?;
+    removed_while_down(&mut cluster)?;
     no_quorum(&mut cluster)
 }
 
@@ -287,6 +288,33 @@ fn removed_member(cluster: &mut Cluster) -> Result<()> {
         Ok((!again.is_empty()).then_some(again))
     })?;
     ensure!(again != name, "a rejoined member has a new name");
+    becomes(first, "m3", "EtcdIsVoter", "True")
+}
+
+fn removed_while_down(cluster: &mut Cluster) -> Result<()> {
+    let (first, others) = cluster.servers.split_first_mut().context("no server")?;
+    let removed = others.last_mut().context("no other server")?;
+    let name = annotation(first, "m3", "node-name")?;
+    removed.power_cut()?;
+    let remove = ["annotate", "node", "m3", "etcd.k3s.cattle.io/remove=true"];
+    wait("a leader that takes the request", || {
+        first.kubectl(&remove).map(Some)
+    })?;
+    wait("removed-node-name", || {
+        Ok((annotation(first, "m3", "removed-node-name")? == name).then_some(()))
+    })?;
+    removed.power_on()?;
+    removed.start("server")?;
+    wait("a tombstone", || {
+        Ok(removed
+            .data("server/db/etcd/tombstone")
+            .exists()
+            .then_some(()))
+    })?;
+    ensure!(!removed.is_ready()?, "READY of a removed member");
+    removed.stop()?;
+    removed.start("server")?;
+    removed.wait_ready()?;
     becomes(first, "m3", "EtcdIsVoter", "True")
 }
 

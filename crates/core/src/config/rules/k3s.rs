@@ -5,6 +5,8 @@ use trueup_model::kinds::{NodeState, Role};
 
 use crate::config::Config;
 use crate::config::entry::Entry;
+use crate::config::kind::Kind;
+use crate::config::names::BrokenNames;
 
 /// Options that trueup computes for every machine (`docs.k3s.io`, server and agent flags).
 const OWN_OPTIONS: [(&str, &str); 11] = [
@@ -24,7 +26,7 @@ const OWN_OPTIONS: [(&str, &str); 11] = [
     ("node-taint", "use `taints` of the Node document"),
 ];
 
-pub(super) fn check(config: &Config, findings: &mut Vec<Diagnostic>) {
+pub(super) fn check(config: &Config, broken: &BrokenNames, findings: &mut Vec<Diagnostic>) {
     for node in config.nodes.values() {
         roles(node, findings);
         options(
@@ -58,7 +60,7 @@ pub(super) fn check(config: &Config, findings: &mut Vec<Diagnostic>) {
             .iter()
             .filter(|n| n.spec.role == Some(Role::Server))
             .count();
-        if !members.is_empty() {
+        if !members.is_empty() && !broken.any(Kind::Node) {
             quorum(cluster, servers, findings);
         }
     }

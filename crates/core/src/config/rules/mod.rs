@@ -9,11 +9,12 @@ mod references;
 use trueup_model::document::Diagnostic;
 
 use super::Config;
+use super::names::BrokenNames;
 
 /// Holds a configuration against all rules.
-pub(super) fn check(config: &Config, findings: &mut Vec<Diagnostic>) {
-    references::check(config, findings);
-    k3s::check(config, findings);
+pub(super) fn check(config: &Config, broken: &BrokenNames, findings: &mut Vec<Diagnostic>) {
+    references::check(config, broken, findings);
+    k3s::check(config, broken, findings);
     nodes::check(config, findings);
     labels::check(config, findings);
     profiles::check(config, findings);

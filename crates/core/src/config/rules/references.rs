@@ -7,13 +7,15 @@ use trueup_model::id::NodeName;
 use trueup_model::kinds::Connection;
 
 use crate::config::entry::Entry;
+use crate::config::kind::Kind;
+use crate::config::names::BrokenNames;
 use crate::config::{Config, spelling};
 
-pub(super) fn check(config: &Config, findings: &mut Vec<Diagnostic>) {
+pub(super) fn check(config: &Config, broken: &BrokenNames, findings: &mut Vec<Diagnostic>) {
     let profiles = || config.profiles.keys().map(|name| name.as_str());
     let clusters = || config.clusters.keys().map(|name| name.as_str());
     for (index, name) in config.fleet.spec.defaults.profiles.iter().enumerate() {
-        if !config.profiles.contains_key(name) {
+        if !config.profiles.contains_key(name) && !broken.has(Kind::NodeProfile, name.as_str()) {
             let at = format!("/spec/defaults/profiles/{index}");
             findings.push(dangling(
                 &config.fleet,
@@ -26,13 +28,16 @@ pub(super) fn check(config: &Config, findings: &mut Vec<Diagnostic>) {
     }
     for (name, node) in &config.nodes {
         for (index, profile) in node.spec.profiles.iter().enumerate() {
-            if !config.profiles.contains_key(profile) {
+            let known = config.profiles.contains_key(profile)
+                || broken.has(Kind::NodeProfile, profile.as_str());
+            if !known {
                 let at = format!("/spec/profiles/{index}");
                 findings.push(dangling(node, &at, "NodeProfile", profile, profiles()));
             }
         }
         if let Some(cluster) = &node.spec.cluster
             && !config.clusters.contains_key(cluster)
+            && !broken.has(Kind::Cluster, cluster.as_str())
         {
             findings.push(dangling(
                 node,
@@ -42,11 +47,13 @@ pub(super) fn check(config: &Config, findings: &mut Vec<Diagnostic>) {
                 clusters(),
             ));
         }
-        jumps(config, name, findings);
+        jumps(config, broken, name, findings);
     }
     for application in config.applications.values() {
         let (entry, cluster) = (&application.entry, &application.entry.spec.cluster);
-        if !config.clusters.contains_key(cluster) {
+        let known =
+            config.clusters.contains_key(cluster) || broken.has(Kind::Cluster, cluster.as_str());
+        if !known {
             findings.push(dangling(
                 entry,
                 "/spec/cluster",
@@ -73,7 +80,7 @@ fn dangling<'a, T>(
 }
 
 /// Jump hosts are Nodes reached by SSH, and no way leads back to where it began.
-fn jumps(config: &Config, name: &NodeName, findings: &mut Vec<Diagnostic>) {
+fn jumps(config: &Config, broken: &BrokenNames, name: &NodeName, findings: &mut Vec<Diagnostic>) {
     let Some(node) = config.nodes.get(name) else {
         return;
     };
@@ -83,6 +90,9 @@ fn jumps(config: &Config, name: &NodeName, findings: &mut Vec<Diagnostic>) {
     for (index, hop) in ssh.jump.iter().enumerate() {
         let pointer = format!("/spec/connection/ssh/jump/{index}");
         let Some(target) = config.nodes.get(hop) else {
+            if broken.has(Kind::Node, hop.as_str()) {
+                continue;
+            }
             let known = config.nodes.keys().map(|name| name.as_str());
             findings.push(dangling(node, &pointer, "Node", hop, known));
             continue;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::BufReader;
+use std::sync::Arc;
 
 use camino::Utf8Path;
 use reqwest::redirect::{Attempt, Policy};
@@ -52,9 +53,18 @@ pub(super) struct Downloader {
 
 impl Downloader {
     pub(super) fn new(base: &str, limits: Limits) -> Result<Self, ReleaseError> {
-        let secure = base.starts_with("https:");
+        // Without HTTPS no authority is needed.
+        let roots = if base.starts_with("https:") {
+            authorities()?
+        } else {
+            RootCertStore::empty()
+        };
+        Self::with_roots(roots, limits)
+    }
+
+    pub(super) fn with_roots(roots: RootCertStore, limits: Limits) -> Result<Self, ReleaseError> {
         let client = Client::builder()
-            .tls_backend_preconfigured(tls(secure)?)
+            .tls_backend_preconfigured(tls(roots)?)
             .connect_timeout(limits.connect)
             .read_timeout(limits.idle)
             .redirect(Policy::custom(send_on))
@@ -207,29 +217,26 @@ fn unreachable(url: &str, error: reqwest::Error) -> ReleaseError {
     }
 }
 
-/// The crypto provider is named here, so nothing depends on a default of the
-/// process. Without HTTPS no authority is needed.
-fn tls(secure: bool) -> Result<ClientConfig, ReleaseError> {
+/// What the system trusts.
+fn authorities() -> Result<RootCertStore, ReleaseError> {
     let mut roots = RootCertStore::empty();
-    if secure {
-        let named = std::env::var("SSL_CERT_FILE").ok();
-        let files = named
-            .as_deref()
-            .into_iter()
-            .chain(AUTHORITIES.iter().copied());
-        for file in files {
-            if add_authorities(&mut roots, Utf8Path::new(file)) {
-                break;
-            }
-        }
-        if roots.is_empty() {
-            return Err(ReleaseError::Base {
-                why: "this machine has no certificate authorities; install ca-certificates"
-                    .to_owned(),
-            });
-        }
+    let named = std::env::var("SSL_CERT_FILE").ok();
+    let mut files = named
+        .as_deref()
+        .into_iter()
+        .chain(AUTHORITIES.iter().copied());
+    if files.any(|file| add_authorities(&mut roots, Utf8Path::new(file))) {
+        return Ok(roots);
     }
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    Err(ReleaseError::Base {
+        why: "this machine has no certificate authorities; install ca-certificates".to_owned(),
+    })
+}
+
+/// The crypto provider is named here, so nothing depends on a default of the
+/// process.
+fn tls(roots: RootCertStore) -> Result<ClientConfig, ReleaseError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| ReleaseError::Base {

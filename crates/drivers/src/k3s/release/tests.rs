@@ -21,6 +21,7 @@ const SHORT: Limits = Limits {
     connect: Duration::from_secs(20),
     idle: Duration::from_secs(20),
     total: Duration::from_secs(40),
+    failure_kept: Duration::ZERO,
 };
 
 /// For a server that is known to say nothing.
@@ -317,6 +318,17 @@ async fn more_than_any_release_is_refused() {
 }
 
 #[tokio::test]
+async fn a_failed_question_is_not_repeated_at_once() {
+    let bench = Bench::new();
+    let releases = Releases::new(&bench.base(), &bench.cache).unwrap();
+    for version in ["v1.0.0+k3s1", "v1.0.0+k3s1", "v1.0.1+k3s1"] {
+        let error = releases.digest(version, Arch::Amd64).await.unwrap_err();
+        assert!(matches!(error, ReleaseError::NotFound { .. }), "{error}");
+    }
+    assert_eq!(bench.count(), 2);
+}
+
+#[tokio::test]
 async fn circles_end() {
     let bench = Bench::new();
     let answer =
@@ -381,4 +393,59 @@ fn checksum_lines() {
     ] {
         assert_eq!(check(&bad), None, "{bad}");
     }
+}
+
+/// A server that speaks TLS with a certificate for 127.0.0.1, and its authority.
+fn tls_server(answer: &'static str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let config = std::sync::Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            let session = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut tls = rustls::StreamOwned::new(session, stream);
+            // A client that does not trust us goes away in the middle.
+            drop(tls.read(&mut [0; 4096]));
+            drop(tls.write_all(answer.as_bytes()));
+            tls.conn.send_close_notify();
+            drop(tls.flush());
+        }
+    });
+    (base, pem)
+}
+
+#[tokio::test]
+async fn https_is_trusted_by_authority_and_never_left() {
+    const AWAY: &str = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    const GONE: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let ask = async |answer, trusted: bool| {
+        let (base, pem) = tls_server(answer);
+        let downloader = if trusted {
+            let mut roots = rustls::RootCertStore::empty();
+            let mut text = pem.as_bytes();
+            roots.add_parsable_certificates(rustls_pemfile::certs(&mut text).flatten());
+            Downloader::with_roots(roots, SHORT).unwrap()
+        } else {
+            Downloader::new(&base, SHORT).unwrap()
+        };
+        let url = format!("{base}/x");
+        downloader.small(&url, VERSION, 100).await.unwrap_err()
+    };
+    let error = ask(GONE, true).await;
+    assert!(matches!(error, ReleaseError::NotFound { .. }), "{error}");
+    let error = ask(GONE, false).await.to_string();
+    assert!(error.contains("certificate"), "{error}");
+    let error = ask(AWAY, true).await.to_string();
+    assert!(error.contains("from https to http"), "{error}");
 }
