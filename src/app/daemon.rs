@@ -150,8 +150,7 @@ impl Daemon {
             &self.office.runtime.host,
             id.clone(),
             self.office.runtime.commit.as_ref(),
-        )
-        .await;
+        );
         if let Some(before) = before.as_ref().filter(|before| **before != id) {
             self.speaker(before).superseded(&id);
         }

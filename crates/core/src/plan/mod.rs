@@ -47,6 +47,8 @@ pub struct Context {
     pub allowed: Option<BTreeSet<Digest>>,
     /// Why the unit is paused, if it is.
     pub paused: Option<String>,
+    /// Applications that are paused, and why.
+    pub paused_apps: BTreeMap<trueup_model::id::AppName, String>,
     /// Why nothing of this commit may be carried out (a rewound branch …).
     pub held: Option<String>,
     /// Steps that failed and wait before the next try: id → reason with its time.

@@ -165,6 +165,8 @@ impl Route {
             return credential::parse(given).map_err(|error| Fault::Credential(error.to_string()));
         }
         let mut tried = Vec::new();
+        // A machine that does not answer says nothing about the credential.
+        let mut answered = false;
         for index in self.order() {
             let Some(Target::Through(node, shell)) = self.targets.get(index) else {
                 continue;
@@ -173,15 +175,26 @@ impl Route {
             let why = match read {
                 Ok(Ok(Some(text))) => match credential::parse(&text) {
                     Ok(credential) => return Ok(credential),
-                    Err(error) => error.to_string(),
+                    Err(error) => {
+                        answered = true;
+                        error.to_string()
+                    }
                 },
-                Ok(Ok(None)) => format!("{KUBECONFIG} does not exist"),
+                Ok(Ok(None)) => {
+                    answered = true;
+                    format!("{KUBECONFIG} does not exist")
+                }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("no answer within {} s", READ_LIMIT.as_secs()),
             };
             tried.push(format!("{node}: {why}"));
         }
-        Err(Fault::Credential(tried.join("; ")))
+        let why = tried.join("; ");
+        Err(if answered || tried.is_empty() {
+            Fault::Credential(why)
+        } else {
+            Fault::NotSent(why)
+        })
     }
 
     /// Indices of targets, the preferred one first.

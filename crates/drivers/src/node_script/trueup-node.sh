@@ -1,7 +1,7 @@
 # trueup-node: all that trueup does on a machine.
 #
-# It is not installed: it is the command of every call, `sh -c SCRIPT trueup VERB ARG…`, as root
-# (through `sudo -n` otherwise). A job runs a copy of it out of its own folder. It needs sh,
+# It is not installed: it comes with every call and is run as `sh -c SCRIPT trueup VERB ARG…`, as
+# root (through `sudo -n` otherwise). A job runs a copy of it out of its own folder. It needs sh,
 # coreutils, flock and systemd; no awk, no sed, no bash.
 #
 # Requests come on stdin, replies go to stdout as lines `KEY<TAB>VALUE`. VALUE is `=TEXT` (plain, no
@@ -537,7 +537,7 @@ run() {
   exec 8>"$folder/alive"
   flock 8
   # A running subshell keeps the trap's own shell waiting; systemd ends the whole group, it first.
-  trap 'end_job 124; exit 124' TERM HUP INT
+  trap 'printf "stopped: its time was over, or somebody stopped it\n"; end_job 124; exit 124' TERM HUP INT
   (
     exec 9>"$state/lock" || exit 80
     flock 9 || exit 80
@@ -570,18 +570,10 @@ perform() {
     remove) remove_file "$one" ;;
     sysctl) set_sysctl "$one" "$two" ;;
     reload) must systemctl daemon-reload ;;
-    systemctl) systemctl_verb "$one" "$two" ;;
+    systemctl) control_unit "$one" "$two" ;;
     record) record_run "$one" "$two" ;;
     *) fail 70 "unknown operation $verb" ;;
   esac
-}
-
-# A unit that does not start says why in its journal, not through systemctl.
-systemctl_verb() {
-  try systemctl --quiet --no-ask-password "$1" -- "$2" && return 0
-  printf 'systemctl %s %s failed:\n' "$1" "$2" >&2
-  journalctl --no-pager -q -o cat -n 4 -u "$2" 2>/dev/null | head -c 1500 >&2
-  exit 80
 }
 
 refuse_other_types() {
@@ -635,6 +627,13 @@ set_sysctl() {
   [ -f "/proc/sys/$1" ] || fail 80 "this kernel has no setting $1"
   decode "$2"
   must write_file "/proc/sys/$1" "$decoded"
+}
+
+# systemd's own message does not say how the unit fared; its log might say secrets.
+control_unit() {
+  try systemctl --no-ask-password "$1" -- "$2" && return 0
+  systemctl show -p ActiveState,SubState,Result,ExecMainStatus,NRestarts -- "$2" | tr '\n' ' '
+  exit 80
 }
 
 record_run() {

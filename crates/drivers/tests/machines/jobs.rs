@@ -228,6 +228,7 @@ async fn how_jobs_end() {
     let (code, output) = perform(&shell, &failing).await;
     assert_eq!(code, 80);
     assert!(output.contains("failing.service"), "{output}");
+    assert!(output.contains("ExecMainStatus=3"), "{output}");
     let missing = job("missing", 1, vec![start_unit("nothing")]);
     let (code, output) = perform(&shell, &missing).await;
     assert_eq!(code, 80);
