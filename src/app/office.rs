@@ -15,7 +15,7 @@ use super::clock::now_s;
 use super::commit::Commit;
 use super::host::{Host, HostError};
 use super::result::ApplyResult;
-use super::runtime::{Runtime, seconds, take_over_key};
+use super::runtime::{Runtime, seconds};
 use super::socket::{self, Client};
 use super::tip;
 use super::view::{
@@ -251,7 +251,10 @@ impl Office {
             as_of_s: now_s(),
             running,
             commit: runtime.tip().map(ToString::to_string),
-            held: runtime.held.clone(),
+            held: runtime
+                .held
+                .clone()
+                .or_else(|| runtime.branch_problem.clone()),
             findings: runtime.findings_lines(),
             unsent_verdicts: runtime.host.store.unsent().unwrap_or(0),
             units,
@@ -340,7 +343,7 @@ impl Office {
                     .await?;
                 self.write_grants(&granted, author, &reason, expires_s)?
             }
-            Request::Claim { unit, reason } => self.claim(&unit, author, &reason)?,
+            Request::Claim { unit, reason } => self.claim(&unit, author, &reason).await?,
             Request::Pause {
                 target,
                 reason,
@@ -451,17 +454,16 @@ impl Office {
         Ok(format!("granted by {author}:\n  {}", lines.join("\n  ")))
     }
 
-    fn claim(&self, unit: &str, author: &str, reason: &str) -> Result<String, Failure> {
+    async fn claim(&mut self, unit: &str, author: &str, reason: &str) -> Result<String, Failure> {
         let unit: UnitId = unit
             .parse()
             .map_err(|error| Failure::new("TU0906", format!("{error}")).exit(Exit::Usage))?;
+        if self.runtime.commit.is_none() {
+            self.load(None).await?;
+        }
         let word = format!("{author}: {reason}");
-        self.runtime
-            .host
-            .store
-            .put(&take_over_key(&unit), &word)
-            .map_err(store)?;
-        Ok(format!("{unit} is taken over at its next look ({word})"))
+        self.runtime.take_over(&unit, &word).await.map_err(store)?;
+        Ok(format!("{unit} is taken over at its next step ({word})"))
     }
 
     fn pause(

@@ -1,0 +1,15 @@
+//! End-to-end tests: trueup as a service on a machine of its own, a config repo that
+//! people push to, and fleets of real machines (tests/bed/README.md). `k3s` is the
+//! double of tests/k3s-double unless `TRUEUP_K3S_RELEASES` names real releases.
+//!
+//! Each test is a story on one bed, and can be run alone:
+//! `cargo nextest run --features bed -E 'binary(bed_e2e) & test(blank)'`.
+
+#![expect(clippy::print_stderr, reason = "what a story measured belongs to its output")]
+
+mod blank;
+mod killed;
+mod labels;
+mod looking;
+mod rig;
+mod rolling;
