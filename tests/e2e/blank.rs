@@ -36,9 +36,17 @@ fn blank_machines_become_a_fleet() -> Result<()> {
 /// A file, a kernel setting, and an object that is changed, added and removed.
 fn other_changes(rig: &Rig) -> Result<()> {
     let repo = &rig.repo;
-    repo.replace("base.yaml", "kept true by trueup", "kept very true by trueup")?;
+    repo.replace(
+        "base.yaml",
+        "kept true by trueup",
+        "kept very true by trueup",
+    )?;
     repo.replace("base.yaml", "\"1024\"", "\"2048\"")?;
-    repo.replace("apps/web/web.yaml", "{index.html: hello}", "{index.html: hello again}")?;
+    repo.replace(
+        "apps/web/web.yaml",
+        "{index.html: hello}",
+        "{index.html: hello again}",
+    )?;
     repo.remove("apps/web/login.enc.yaml")?;
     repo.write(
         "apps/web/more.yaml",

@@ -1,12 +1,13 @@
 //! Downloads: bounded in size and time, and over HTTPS never sent on to HTTP.
 
 use std::fs;
-use std::io::BufReader;
 use std::sync::Arc;
 
 use camino::Utf8Path;
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, StatusCode};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
@@ -248,11 +249,10 @@ fn tls(roots: RootCertStore) -> Result<ClientConfig, ReleaseError> {
 /// Some certificates of a system's bundle are older than the rules that rustls
 /// knows: they are passed over.
 fn add_authorities(roots: &mut RootCertStore, file: &Utf8Path) -> bool {
-    let Ok(file) = fs::File::open(file) else {
+    let Ok(bundle) = fs::read(file) else {
         return false;
     };
-    let mut reader = BufReader::new(file);
-    let certificates = rustls_pemfile::certs(&mut reader).flatten();
+    let certificates = CertificateDer::pem_slice_iter(&bundle).flatten();
     let (added, _) = roots.add_parsable_certificates(certificates);
     added > 0
 }

@@ -1,3 +1,5 @@
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -433,8 +435,8 @@ async fn https_is_trusted_by_authority_and_never_left() {
         let (base, pem) = tls_server(answer);
         let downloader = if trusted {
             let mut roots = rustls::RootCertStore::empty();
-            let mut text = pem.as_bytes();
-            roots.add_parsable_certificates(rustls_pemfile::certs(&mut text).flatten());
+            let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).flatten();
+            roots.add_parsable_certificates(certificates);
             Downloader::with_roots(roots, SHORT).unwrap()
         } else {
             Downloader::new(&base, SHORT).unwrap()
