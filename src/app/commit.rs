@@ -52,18 +52,14 @@ pub enum CommitError {
 
 impl Commit {
     /// Load a commit out of the mirror.
-    pub async fn load(
-        host: &Host,
-        id: CommitId,
-        before: Option<&Self>,
-    ) -> Result<Self, CommitError> {
-        let tree = objects::read_tree(host.mirror.dir(), id.as_str())
-            .await
-            .map_err(|error| CommitError::Read {
+    pub fn load(host: &Host, id: CommitId, before: Option<&Self>) -> Result<Self, CommitError> {
+        let tree = objects::read_tree(host.mirror.dir(), id.as_str()).map_err(|error| {
+            CommitError::Read {
                 commit: id.clone(),
                 why: error.to_string(),
-            })?;
-        let mut loaded = config::load(&tree.tree, Some(&host.settings.fleet));
+            }
+        })?;
+        let mut loaded = config::load(&tree, Some(&host.settings.fleet));
         let plan = match loaded.config.take() {
             Some(config) => {
                 let before = before.and_then(|before| before.plan.as_ref());

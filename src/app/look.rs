@@ -108,7 +108,7 @@ fn may_answer(desired: &DesiredUnit, seen: &SeenUnit) -> bool {
             match seen.machines.get(&server.name) {
                 Some(Known::Known(facts)) => facts
                     .units
-                    .get(trueup_core::k3s::UNITS[0])
+                    .get(trueup_core::paths::UNITS[0])
                     .is_some_and(|unit| unit.active == "active" || unit.active == "activating"),
                 // Its API may answer through the others.
                 Some(Known::Unknown(_)) | None => false,

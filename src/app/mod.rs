@@ -22,5 +22,5 @@ mod perform;
 mod tip;
 mod vault;
 mod verdicts;
-mod world;
 pub(crate) mod worktree;
+mod world;

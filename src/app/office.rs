@@ -15,7 +15,7 @@ use super::clock::now_s;
 use super::commit::Commit;
 use super::host::{Host, HostError};
 use super::result::ApplyResult;
-use super::runtime::{Runtime, seconds, take_over_key};
+use super::runtime::{Runtime, seconds, step_key, wait_key};
 use super::socket::{self, Client};
 use super::tip;
 use super::view::{
@@ -100,7 +100,9 @@ pub async fn open(config: &Utf8Path) -> Result<Desk, Failure> {
     if let Some(client) = Client::connect(&socket::path(&settings)).await {
         return Ok(Desk::Loop(client));
     }
-    let host = Host::open(config).await.map_err(|error| failure_of(&error))?;
+    let host = Host::open(config)
+        .await
+        .map_err(|error| failure_of(&error))?;
     Ok(Desk::Own(Box::new(Office {
         runtime: Runtime::new(host),
     })))
@@ -109,9 +111,11 @@ pub async fn open(config: &Utf8Path) -> Result<Desk, Failure> {
 fn failure_of(error: &HostError) -> Failure {
     let failure = Failure::new("TU0902", error.to_string());
     match error {
-        HostError::State(error @ StateDirError::Held { .. }) => Failure::new("TU0907", error.to_string())
-            .next("trueup status")
-            .exit(Exit::Held),
+        HostError::State(error @ StateDirError::Held { .. }) => {
+            Failure::new("TU0907", error.to_string())
+                .next("trueup status")
+                .exit(Exit::Held)
+        }
         HostError::Age(_) => failure.next("chmod 600 the identity file"),
         _ => failure,
     }
@@ -134,7 +138,6 @@ impl Office {
             found.commit,
             self.runtime.commit.as_ref(),
         )
-        .await
         .map_err(|error| Failure::new("TU0903", error.to_string()))?;
         if commit.plan.is_none() {
             let text = crate::cli::findings_text(&commit.loaded);
@@ -248,7 +251,10 @@ impl Office {
             as_of_s: now_s(),
             running,
             commit: runtime.tip().map(ToString::to_string),
-            held: runtime.held.clone(),
+            held: runtime
+                .held
+                .clone()
+                .or_else(|| runtime.branch_problem.clone()),
             findings: runtime.findings_lines(),
             unsent_verdicts: runtime.host.store.unsent().unwrap_or(0),
             units,
@@ -289,9 +295,22 @@ impl Office {
         let told = driven.and_then(|driven| driven.engine.told());
         (status.state, status.description) = state_of(round, phase, told);
         if let Some(round) = round {
-            status.steps = round.ready.iter().map(step_line).collect();
-            status.held = round.held.iter().map(held_line).collect();
-            status.waits = round.waits.iter().map(wait_line).collect();
+            let aged = |key: String, line: String| match runtime.since(unit, &key) {
+                Some(at) => format!("{line} (for {} s)", now_s() - at),
+                None => line,
+            };
+            let steps = round.ready.iter();
+            status.steps = steps
+                .map(|step| aged(step_key(step), step_line(step)))
+                .collect();
+            let held = round.held.iter();
+            status.held = held
+                .map(|held| aged(step_key(&held.step), held_line(held)))
+                .collect();
+            let waits = round.waits.iter();
+            status.waits = waits
+                .map(|wait| aged(wait_key(wait), wait_line(wait)))
+                .collect();
         }
         status
     }
@@ -337,7 +356,7 @@ impl Office {
                     .await?;
                 self.write_grants(&granted, author, &reason, expires_s)?
             }
-            Request::Claim { unit, reason } => self.claim(&unit, author, &reason)?,
+            Request::Claim { unit, reason } => self.claim(&unit, author, &reason).await?,
             Request::Pause {
                 target,
                 reason,
@@ -448,17 +467,16 @@ impl Office {
         Ok(format!("granted by {author}:\n  {}", lines.join("\n  ")))
     }
 
-    fn claim(&self, unit: &str, author: &str, reason: &str) -> Result<String, Failure> {
+    async fn claim(&mut self, unit: &str, author: &str, reason: &str) -> Result<String, Failure> {
         let unit: UnitId = unit
             .parse()
             .map_err(|error| Failure::new("TU0906", format!("{error}")).exit(Exit::Usage))?;
+        if self.runtime.commit.is_none() {
+            self.load(None).await?;
+        }
         let word = format!("{author}: {reason}");
-        self.runtime
-            .host
-            .store
-            .put(&take_over_key(&unit), &word)
-            .map_err(store)?;
-        Ok(format!("{unit} is taken over at its next look ({word})"))
+        self.runtime.take_over(&unit, &word).await.map_err(store)?;
+        Ok(format!("{unit} is taken over at its next step ({word})"))
     }
 
     fn pause(

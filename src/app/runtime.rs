@@ -10,6 +10,7 @@ use trueup_core::engine::{Effect, Event, UnitEngine};
 use trueup_core::observed::SeenUnit;
 use trueup_core::plan::{Context, Round, UnitPlan, forecast, round};
 use trueup_model::id::{Claim, CommitId, Digest, UnitId};
+use trueup_model::port::StoreError;
 use trueup_model::port::store::{Settled, Store};
 
 use super::clock::now_s;
@@ -33,6 +34,8 @@ pub struct Runtime {
     means: BTreeMap<UnitId, Means>,
     /// Last facts, for plans and statuses.
     pub(crate) seen: BTreeMap<UnitId, (i64, SeenUnit)>,
+    /// Since when each line of a unit's status has stood.
+    since: BTreeMap<UnitId, BTreeMap<String, i64>>,
     /// Rounds of units that no engine drives (`status` without a loop).
     pub(crate) rounds: BTreeMap<UnitId, Round>,
     /// Steps that a plan file allows; `None`: all.
@@ -58,6 +61,7 @@ impl Runtime {
             means: BTreeMap::new(),
             seen: BTreeMap::new(),
             rounds: BTreeMap::new(),
+            since: BTreeMap::new(),
             allowed: None,
             held: None,
             branch_problem: None,
@@ -131,12 +135,16 @@ impl Runtime {
             .into_iter()
             .map(|grant| Digest(grant.id))
             .collect();
-        let paused = store
-            .pauses(seconds(now))
-            .unwrap_or_default()
-            .into_iter()
-            .find(|pause| pause.target == unit.to_string())
-            .map(|pause| format!("{} ({})", pause.reason, pause.author));
+        let mut paused = None;
+        let mut paused_apps = BTreeMap::new();
+        for pause in store.pauses(seconds(now)).unwrap_or_default() {
+            let why = format!("{} ({})", pause.reason, pause.author);
+            if pause.target == unit.to_string() {
+                paused = Some(why);
+            } else if let Some(Ok(app)) = pause.target.strip_prefix("app/").map(str::parse) {
+                paused_apps.insert(app, why);
+            }
+        }
         let commit = self
             .commit
             .as_ref()
@@ -154,6 +162,7 @@ impl Runtime {
             grants,
             allowed: self.allowed.clone(),
             paused,
+            paused_apps,
             held: self.held.clone(),
             backoff: BTreeMap::new(),
             settled: settled.is_some_and(|settled| Some(settled.digest) == digest),
@@ -167,7 +176,7 @@ impl Runtime {
         let means = self.means.get(unit)?.clone();
         let context = self.context(unit, None);
         let seen = look(&means.performer.world, &desired, &context, &means.comparer).await;
-        let found = newest_epoch(&seen, &self.host.holder);
+        let found = newest_epoch(&seen, Some(&self.host.holder));
         let context = self.context(unit, Some(found + 1));
         self.seen.insert(unit.clone(), (now_s(), seen.clone()));
         Some((context, seen))
@@ -221,7 +230,7 @@ impl Runtime {
         let known = self.store().epoch(unit).ok().flatten();
         if known.is_none() {
             let (_, seen) = self.look_now(unit).await?;
-            let epoch = newest_epoch(&seen, &self.host.holder) + 1;
+            let epoch = newest_epoch(&seen, Some(&self.host.holder)) + 1;
             if let Err(error) = self.store().set_epoch(unit, epoch) {
                 tracing::warn!(%unit, %error, "the epoch is not recorded");
             }
@@ -279,7 +288,28 @@ impl Runtime {
         };
         let driven = self.units.get_mut(&unit)?;
         let effects = driven.on(&self.driver, &unit, event, now);
+        let lines = driven.engine.round().map(round_keys).unwrap_or_default();
+        let since = self.since.entry(unit.clone()).or_default();
+        since.retain(|line, _| lines.contains(line));
+        for line in lines {
+            since.entry(line).or_insert(now);
+        }
         Some((unit, effects))
+    }
+
+    /// Since when a step or wait has stood in a unit's status.
+    pub(crate) fn since(&self, unit: &UnitId, key: &str) -> Option<i64> {
+        self.since.get(unit)?.get(key).copied()
+    }
+
+    /// Take a unit over: an epoch that is newer than any that its targets know.
+    pub(crate) async fn take_over(&mut self, unit: &UnitId, word: &str) -> Result<(), StoreError> {
+        let newest = match self.look_now(unit).await {
+            Some((_, seen)) => newest_epoch(&seen, None),
+            None => 0,
+        };
+        self.store().set_epoch(unit, newest + 1)?;
+        self.store().put(&take_over_key(unit), word)
     }
 
     /// Remember that a unit became true to the commit.
@@ -306,6 +336,22 @@ impl Runtime {
     }
 }
 
+/// What a status line is known by, whatever its numbers say now.
+pub(crate) fn step_key(step: &trueup_model::step::Step) -> String {
+    format!("step {}", step.id)
+}
+
+/// What a wait is known by.
+pub(crate) fn wait_key(wait: &trueup_core::plan::Wait) -> String {
+    format!("wait {} {:?}", wait.subject, wait.kind)
+}
+
+fn round_keys(round: &Round) -> BTreeSet<String> {
+    let held = round.held.iter().map(|held| &held.step);
+    let steps = round.ready.iter().chain(held).map(step_key);
+    steps.chain(round.waits.iter().map(wait_key)).collect()
+}
+
 /// The store's key of a take-over that somebody asked for.
 pub(crate) fn take_over_key(unit: &UnitId) -> String {
     format!("take-over/{unit}")
@@ -316,8 +362,8 @@ pub(crate) fn seconds(at_s: i64) -> u64 {
     u64::try_from(at_s).unwrap_or(0)
 }
 
-/// The newest epoch of ours that any target knows.
-fn newest_epoch(seen: &SeenUnit, holder: &str) -> u64 {
+/// The newest epoch that any target knows: of one holder, or of all.
+fn newest_epoch(seen: &SeenUnit, holder: Option<&str>) -> u64 {
     let machines = seen.machines.values().filter_map(|facts| {
         let record = facts.known()?.owner.as_ref()?;
         record.claim.as_ref()
@@ -330,7 +376,7 @@ fn newest_epoch(seen: &SeenUnit, holder: &str) -> u64 {
         .map(|owner| &owner.claim);
     machines
         .chain(cluster)
-        .filter(|claim| claim.holder == holder)
+        .filter(|claim| holder.is_none_or(|holder| claim.holder == holder))
         .map(|claim| claim.epoch)
         .max()
         .unwrap_or(0)

@@ -207,7 +207,7 @@ async fn serve(mut stream: UnixStream, asked: &mpsc::Sender<Asked>) -> std::io::
 
 /// A user's name for the record: what the kernel said (SO_PEERCRED), never the client.
 pub(crate) fn author_of(uid: u32) -> String {
-    lookup("/etc/passwd", uid).map_or_else(|| format!("uid {uid}"), |name| name)
+    lookup("/etc/passwd", uid).unwrap_or_else(|| format!("uid {uid}"))
 }
 
 fn lookup(file: &str, id: u32) -> Option<String> {

@@ -44,8 +44,12 @@ pub(crate) async fn fetch(host: &Host, rev: Option<&str>) -> Result<Tip, Failure
 
 fn branch(host: &Host) -> Result<BranchName, Failure> {
     let text = &host.settings.repo.branch;
-    text.parse()
-        .map_err(|error| Failure::new("TU0901", format!("repo.branch in the host configuration: {error}")))
+    text.parse().map_err(|error| {
+        Failure::new(
+            "TU0901",
+            format!("repo.branch in the host configuration: {error}"),
+        )
+    })
 }
 
 fn failure(host: &Host, error: &GitError) -> Failure {

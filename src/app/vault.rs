@@ -14,9 +14,12 @@ use trueup_model::id::{Digest, hex};
 use trueup_model::kinds::SecretRef;
 use trueup_model::sops::SopsFile;
 
+/// A keyed digest of bytes.
+type Keyed = dyn Fn(&[u8]) -> String + Send + Sync;
+
 /// Decrypted values of one commit. Nothing of it is ever shown.
 pub(crate) struct Vault {
-    mac: Arc<dyn Fn(&[u8]) -> String + Send + Sync>,
+    mac: Arc<Keyed>,
     identities: Option<Arc<Identities>>,
     values: BTreeMap<SecretRef, Result<SecretString, String>>,
 }

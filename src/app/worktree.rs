@@ -24,9 +24,6 @@ pub(crate) enum WorktreeError {
         #[source]
         source: std::io::Error,
     },
-    /// The path is not UTF-8.
-    #[error("the path {0} is not UTF-8")]
-    NotUtf8(String),
     /// A limit is exceeded.
     #[error("{path} holds more than {limit} {what}")]
     TooLarge {

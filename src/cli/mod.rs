@@ -81,7 +81,7 @@ struct OutputArgs {
 pub async fn main(cli: Cli) -> Exit {
     let config = cli.config;
     let result = match cli.command {
-        Command::Validate(args) => validate::run(args).await,
+        Command::Validate(args) => validate::validate(args).await,
         Command::Plan(args) => plan::plan(&config, args).await,
         Command::Apply(args) => Box::pin(apply::apply(&config, args)).await,
         Command::Run(args) => Box::pin(run::run(&config, args)).await,

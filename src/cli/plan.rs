@@ -6,13 +6,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
+use trueup_core::gate::Hold;
 use trueup_core::plan::UnitPlan;
 use trueup_model::step::{Action, Disruption, Step};
 
 use super::exit::Exit;
 use super::{Failure, Output, OutputArgs, show};
 use crate::app::office::{Desk, Request, open};
-use crate::app::view::{PlanView, held_line, wait_line};
+use crate::app::view::{PlanView, wait_line};
 
 /// Options of `plan`.
 #[derive(Debug, Args)]
@@ -119,13 +120,7 @@ fn unit_text(out: &mut String, plan: &UnitPlan) {
             out.push_str(&format!("    {line}\n"));
         }
     }
-    if !plan.left.is_empty() {
-        out.push_str("  held\n");
-        for held in plan.left.iter().take(LISTED_MAX) {
-            out.push_str(&format!("    {}\n", held_line(held)));
-        }
-        more(out, plan.left.len());
-    }
+    held_text(out, plan);
     let mut waits: Vec<_> = plan.frontier.waits.iter().chain(&plan.waits).collect();
     waits.sort();
     waits.dedup();
@@ -138,6 +133,29 @@ fn unit_text(out: &mut String, plan: &UnitPlan) {
     }
     deletions(out, plan);
     out.push_str(&format!("  {}\n", summary(plan)));
+}
+
+/// Held steps by what holds them: a newcomer's whole plan waits for one switch.
+fn held_text(out: &mut String, plan: &UnitPlan) {
+    let mut holds: Vec<(&Hold, Vec<Step>)> = Vec::new();
+    for held in &plan.left {
+        match holds.iter_mut().find(|(hold, _)| **hold == held.hold) {
+            Some((_, steps)) => steps.push(held.step.clone()),
+            None => holds.push((&held.hold, vec![held.step.clone()])),
+        }
+    }
+    for (hold, steps) in holds.iter().take(LISTED_MAX) {
+        out.push_str(&format!("  held: {}\n", hold.reason));
+        if let Some(next) = &hold.next {
+            out.push_str(&format!("    next: {next}\n"));
+        }
+        let lines = grouped(steps);
+        for line in lines.iter().take(LISTED_MAX) {
+            out.push_str(&format!("    {line}\n"));
+        }
+        more(out, lines.len());
+    }
+    more(out, holds.len());
 }
 
 /// Lines of one list; a deletion is never cut.

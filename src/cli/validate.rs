@@ -1,30 +1,31 @@
 //! `trueup validate`: findings of a work tree or a commit. No network, no keys, nothing live.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use trueup_core::config::{Loaded, fleets, load};
-use trueup_drivers::git::objects::{self, ObjectsError};
+use trueup_drivers::git::batch::{self, BatchError};
 use trueup_model::document::{Diagnostic, Severity, Sources, sort};
 use trueup_model::tree::{Tree, lies_below};
 
 use super::exit::Exit;
-use super::{Failure, show};
 use super::render::{Findings, render_github, render_human, render_json};
+use super::{Failure, show};
 use crate::app::worktree::{self, WorktreeError};
 
 /// Options of `validate`.
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
-    /// A folder of a work tree; the Fleet at or above it. Default: here.
-    path: Option<Utf8PathBuf>,
-    /// A local repository, read through its object database.
-    #[arg(long, value_name = "DIR", requires = "rev", conflicts_with = "path")]
+    /// A folder or file of a config repo: the Fleet at or above it, or those below.
+    #[arg(default_value = ".")]
+    path: Utf8PathBuf,
+    /// A commit of this local repository instead of a folder; nothing is fetched.
+    #[arg(long, value_name = "DIR", conflicts_with = "path", requires = "rev")]
     git: Option<Utf8PathBuf>,
-    /// The commit of that repository.
-    #[arg(long, requires = "git")]
+    /// The revision to read there.
+    #[arg(long, value_name = "REV", requires = "git")]
     rev: Option<String>,
-    /// Only this Fleet. Default: all of them.
-    #[arg(long)]
+    /// Only the Fleet of this name.
+    #[arg(long, value_name = "NAME")]
     fleet: Option<String>,
     /// Warnings fail too.
     #[arg(long)]
@@ -34,15 +35,24 @@ pub(super) struct ValidateArgs {
     output: Format,
 }
 
-/// `trueup validate`.
-pub(super) async fn run(args: ValidateArgs) -> Result<Exit, Failure> {
-    let subject = match (args.git, args.rev) {
-        (Some(dir), Some(rev)) => Subject::Commit { dir, rev },
-        _ => Subject::Path(args.path.unwrap_or_else(|| ".".into())),
+/// The forms of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+    /// GitHub workflow commands: annotations on the lines of a pull request.
+    Github,
+}
+
+/// Check a config repo.
+pub(super) async fn validate(args: ValidateArgs) -> Result<Exit, Failure> {
+    let fleet = args.fleet.as_deref();
+    let report = match (&args.git, &args.rev) {
+        (Some(dir), Some(rev)) => commit(dir, rev, fleet).await?,
+        _ => folder(&args.path, fleet)?,
     };
-    let report = validate(&subject, args.fleet.as_deref())
-        .await
-        .map_err(|error| Failure::new("TU0903", error.to_string()))?;
     show::out(&report.render(args.output, show::is_colored()));
     Ok(if report.fails(args.strict) {
         Exit::Findings
@@ -51,7 +61,7 @@ pub(super) async fn run(args: ValidateArgs) -> Result<Exit, Failure> {
     })
 }
 
-/// Findings of a loaded commit, for people.
+/// Findings for people.
 pub(crate) fn findings_text(loaded: &Loaded) -> String {
     let findings = Findings {
         all: &loaded.findings,
@@ -61,45 +71,42 @@ pub(crate) fn findings_text(loaded: &Loaded) -> String {
     render_human(findings, false)
 }
 
-/// The forms of output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    Human,
-    /// One JSON object.
-    Json,
-    /// GitHub workflow commands.
-    Github,
+impl From<WorktreeError> for Failure {
+    fn from(error: WorktreeError) -> Self {
+        let next = match &error {
+            WorktreeError::TooLarge { .. } => Some("name the folder of the Fleet"),
+            WorktreeError::Read { .. } => None,
+        };
+        Self {
+            next: next.map(str::to_owned),
+            ..Self::new(CANNOT_READ, chain(&error))
+        }
+    }
 }
 
-/// What is to be validated.
-#[derive(Debug)]
-pub(crate) enum Subject {
-    /// A folder or file of a work tree; the Fleet at or above it, or those below.
-    Path(Utf8PathBuf),
-    /// A commit in a local repository.
-    Commit {
-        /// The repository.
-        dir: Utf8PathBuf,
-        /// The revision.
-        rev: String,
-    },
+impl From<BatchError> for Failure {
+    fn from(error: BatchError) -> Self {
+        Self::new(CANNOT_READ, chain(&error))
+    }
 }
 
-/// Why nothing could be validated.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ValidateError {
-    /// The work tree cannot be read.
-    #[error(transparent)]
-    Worktree(#[from] WorktreeError),
-    /// The commit cannot be read.
-    #[error(transparent)]
-    Objects(#[from] ObjectsError),
+/// Nothing could be validated, since nothing could be read.
+const CANNOT_READ: &str = "TU0921";
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// What was found.
 #[derive(Debug)]
-pub(crate) struct Report {
+struct Report {
     findings: Vec<Diagnostic>,
     sources: Sources,
     prefix: String,
@@ -107,7 +114,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// Whether it fails: errors always do, warnings where `strict`.
-    pub(crate) fn fails(&self, strict: bool) -> bool {
+    fn fails(&self, strict: bool) -> bool {
         strict && !self.findings.is_empty()
             || self
                 .findings
@@ -116,7 +123,7 @@ impl Report {
     }
 
     /// The output in one of its forms.
-    pub(crate) fn render(&self, format: Format, color: bool) -> String {
+    fn render(&self, format: Format, color: bool) -> String {
         let findings = Findings {
             all: &self.findings,
             sources: &self.sources,
@@ -130,25 +137,15 @@ impl Report {
     }
 }
 
-/// Validates all Fleets of the subject, or the one of this name.
-///
-/// # Errors
-/// The subject cannot be read at all; what is wrong inside it is a finding.
-pub(crate) async fn validate(
-    subject: &Subject,
-    fleet: Option<&str>,
-) -> Result<Report, ValidateError> {
-    match subject {
-        Subject::Path(path) => {
-            let root = worktree::fleet_root(path)?;
-            let tree = worktree::read(&root)?;
-            Ok(report(&tree, fleet, prefix(&root, &current_folder())))
-        }
-        Subject::Commit { dir, rev } => {
-            let read = objects::read_tree(dir, rev).await?;
-            Ok(report(&read.tree, fleet, String::new()))
-        }
-    }
+fn folder(path: &Utf8Path, fleet: Option<&str>) -> Result<Report, WorktreeError> {
+    let root = worktree::fleet_root(path)?;
+    let tree = worktree::read(&root)?;
+    Ok(report(&tree, fleet, prefix(&root, &current_folder())))
+}
+
+async fn commit(dir: &Utf8Path, rev: &str, fleet: Option<&str>) -> Result<Report, BatchError> {
+    let read = batch::read_commit(dir, rev).await?;
+    Ok(report(&read.tree, fleet, String::new()))
 }
 
 fn report(tree: &Tree, fleet: Option<&str>, prefix: String) -> Report {
@@ -198,12 +195,12 @@ fn prefix(root: &Utf8Path, here: &Utf8Path) -> String {
 mod tests {
     use camino::{Utf8Path, Utf8PathBuf};
 
-    use super::{Format, Subject, prefix, validate};
+    use super::{Format, folder, prefix};
 
-    #[tokio::test]
-    async fn the_example_is_without_findings() {
+    #[test]
+    fn the_example_is_without_findings() {
         let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("example-repo");
-        let report = validate(&Subject::Path(root), None).await.unwrap();
+        let report = folder(&root, None).unwrap();
         assert!(
             !report.fails(true),
             "{}",

@@ -40,10 +40,7 @@ impl Before {
     fn of(rig: &Rig) -> Result<Self> {
         let members = rig.members();
         Ok(Self {
-            invocations: members
-                .into_iter()
-                .map(invocation)
-                .collect::<Result<_>>()?,
+            invocations: members.into_iter().map(invocation).collect::<Result<_>>()?,
             uids: uids(rig)?,
         })
     }
@@ -76,8 +73,13 @@ fn take_back(rig: &Rig) -> Result<()> {
 }
 
 fn a_broken_commit(rig: &Rig) -> Result<()> {
-    rig.repo.replace("base.yaml", "kept true by trueup", "not to be written")?;
-    rig.repo.replace("m2.yaml", "  role: agent\n", "  role: agent\n  rolle: agent\n")?;
+    rig.repo
+        .replace("base.yaml", "kept true by trueup", "not to be written")?;
+    rig.repo.replace(
+        "m2.yaml",
+        "  role: agent\n",
+        "  role: agent\n  rolle: agent\n",
+    )?;
     rig.repo.write("other.yaml", "kind: [\n")?;
     let commit = rig.repo.push("broken")?;
     for context in ["validate", "converged"] {
@@ -86,11 +88,15 @@ fn a_broken_commit(rig: &Rig) -> Result<()> {
         ensure!(verdict.description.contains(".yaml:"), "{verdict:?}");
     }
     let status = rig.host().trueup_ends("status", 0)?.stdout;
-    ensure!(status.contains("m2.yaml:7") && status.contains("other.yaml:"), "{status}");
+    ensure!(
+        status.contains("m2.yaml:7") && status.contains("other.yaml:"),
+        "{status}"
+    );
     let motd = rig.machine("m1").read_text("/etc/trueup-demo/motd")?;
     ensure!(motd == "kept true by trueup\n", "{motd}");
     // The commit before stays wanted.
-    rig.machine("m1").sh("echo changed >/etc/trueup-demo/motd")?;
+    rig.machine("m1")
+        .sh("echo changed >/etc/trueup-demo/motd")?;
     eventually("the repair", Duration::from_secs(90), || {
         let motd = rig.machine("m1").read_text("/etc/trueup-demo/motd")?;
         Ok((motd == "kept true by trueup\n").then_some(()))
@@ -103,7 +109,8 @@ fn a_broken_commit(rig: &Rig) -> Result<()> {
 fn another_token(rig: &Rig) -> Result<()> {
     let other = rig.keys.encrypt("token: another-token\n")?;
     rig.repo.write("secrets/edge.enc.yaml", &other)?;
-    rig.repo.replace("base.yaml", "kept true by trueup", "kept true")?;
+    rig.repo
+        .replace("base.yaml", "kept true by trueup", "kept true")?;
     let commit = rig.repo.push("another token")?;
     let verdict = rig.host().wait_decided(&commit, "apply/edge", ROLL_OUT)?;
     ensure!(verdict.state == "failure", "{verdict:?}");
@@ -121,14 +128,27 @@ fn an_encrypted_file_that_was_changed_by_hand(rig: &Rig) -> Result<()> {
         .find(|line| line.trim_start().starts_with("name:"))
         .context("the Secret has a name")?;
     // `metadata` is encrypted too here; a stanza of the MAC's own is not needed to break it.
-    rig.repo.write(path, &text.replace(line, &format!("{line}\n    labels: {{by: hand}}")))?;
-    rig.repo.replace("apps/web/web.yaml", "{index.html: hello}", "{index.html: good day}")?;
+    rig.repo.write(
+        path,
+        &text.replace(line, &format!("{line}\n    labels: {{by: hand}}")),
+    )?;
+    rig.repo.replace(
+        "apps/web/web.yaml",
+        "{index.html: hello}",
+        "{index.html: good day}",
+    )?;
     let commit = rig.repo.push("changed by hand")?;
     let verdict = rig.host().wait_decided(&commit, "apply/edge", ROLL_OUT)?;
     ensure!(verdict.state == "failure", "{verdict:?}");
-    ensure!(verdict.description.contains("login.enc.yaml"), "{verdict:?}");
+    ensure!(
+        verdict.description.contains("login.enc.yaml"),
+        "{verdict:?}"
+    );
     let page = rig.api()?.get(&["-n", "web", "configmap", "page"])?;
-    ensure!(page["data"]["index.html"] == "good day", "the healthy rest goes on: {page}");
+    ensure!(
+        page["data"]["index.html"] == "good day",
+        "the healthy rest goes on: {page}"
+    );
     take_back(rig)
 }
 
@@ -146,38 +166,54 @@ fn a_rewound_branch(rig: &Rig, first: &str) -> Result<()> {
     rig.repo.git(&["checkout", "-q", first])?;
     rig.repo.remove("apps/web/login.enc.yaml")?;
     let rewound = rig.repo.commit("another history")?;
-    rig.repo.git(&["push", "-q", "--force", "origin", "HEAD:main"])?;
+    rig.repo
+        .git(&["push", "-q", "--force", "origin", "HEAD:main"])?;
     let status = wait_status(rig, "the branch was rewound")?;
     ensure!(status.contains("trueup approve --commit"), "{status}");
     ensure!(!uids(rig)?.is_empty());
     rig.api()?.get(&["-n", "web", "secret", "login"])?;
 
     // Back again is what was accepted before: nothing to grant.
-    rig.repo.git(&["push", "-q", "--force", "origin", &format!("{tip}:main")])?;
+    rig.repo
+        .git(&["push", "-q", "--force", "origin", &format!("{tip}:main")])?;
     rig.host().wait_success(&tip, ROLL_OUT)?;
     eventually("no hold", SOON, || {
         Ok(rig.host().status()?["held"].is_null().then_some(()))
     })?;
 
     // What somebody wants all the same, they grant by name.
-    rig.repo.git(&["push", "-q", "--force", "origin", &format!("{rewound}:main")])?;
+    rig.repo.git(&[
+        "push",
+        "-q",
+        "--force",
+        "origin",
+        &format!("{rewound}:main"),
+    ])?;
     wait_status(rig, "the branch was rewound")?;
-    rig.host()
-        .trueup_ends(&format!("approve --commit {rewound} --reason 'wanted so'"), 0)?;
+    rig.host().trueup_ends(
+        &format!("approve --commit {rewound} --reason 'wanted so'"),
+        0,
+    )?;
     rig.host().wait_success(&rewound, ROLL_OUT)?;
-    let login = rig.api()?.kubectl(&["-n", "web", "get", "secret", "--ignore-not-found", "login"])?;
+    let login =
+        rig.api()?
+            .kubectl(&["-n", "web", "get", "secret", "--ignore-not-found", "login"])?;
     ensure!(login.is_empty(), "{login}");
     Ok(())
 }
 
 /// A commit that holds nothing.
 fn an_emptied_branch(rig: &Rig) -> Result<()> {
-    let objects = rig.api()?.kubectl(&["-n", "web", "get", "configmaps,deployments", "-o", "name"])?;
+    let objects =
+        rig.api()?
+            .kubectl(&["-n", "web", "get", "configmaps,deployments", "-o", "name"])?;
     rig.repo.git(&["rm", "-rq", "."])?;
     let commit = rig.repo.push("nothing")?;
     let verdict = rig.host().wait_decided(&commit, "converged", SOON)?;
     ensure!(verdict.state == "failure", "{verdict:?}");
-    let now = rig.api()?.kubectl(&["-n", "web", "get", "configmaps,deployments", "-o", "name"])?;
+    let now = rig
+        .api()?
+        .kubectl(&["-n", "web", "get", "configmaps,deployments", "-o", "name"])?;
     ensure!(now == objects, "{now}");
     take_back(rig)
 }
@@ -190,7 +226,8 @@ fn a_repository_that_is_gone(rig: &Rig) -> Result<()> {
     wait_status(rig, "/srv/fleet.git")?;
     mgmt.sh("mv /srv/away.git /srv/fleet.git")?;
     // It was watched under another inode, and is polled beside.
-    rig.repo.replace("base.yaml", "kept true by trueup", "here again")?;
+    rig.repo
+        .replace("base.yaml", "kept true by trueup", "here again")?;
     let commit = rig.repo.push("here again")?;
     rig.host().wait_success(&commit, ROLL_OUT)?;
     let motd = rig.machine("m2").read_text("/etc/trueup-demo/motd")?;
@@ -204,7 +241,8 @@ fn an_identity_that_does_not_fit(rig: &Rig) -> Result<()> {
     let other = crate::rig::Keys::other_identity(&rig.bed.scratch()?)?;
     mgmt.put_file("/etc/trueup/age.key", 0o600, other)?;
     mgmt.sh("systemctl restart trueup")?;
-    rig.repo.replace("base.yaml", "here again", "without keys")?;
+    rig.repo
+        .replace("base.yaml", "here again", "without keys")?;
     let commit = rig.repo.push("without keys")?;
     let verdict = rig.host().wait_decided(&commit, "apply/edge", ROLL_OUT)?;
     ensure!(verdict.state == "failure", "{verdict:?}");
@@ -227,7 +265,11 @@ fn an_identity_that_does_not_fit(rig: &Rig) -> Result<()> {
 fn two_hosts(rig: &Rig) -> Result<()> {
     let (host, mgmt) = (rig.host(), rig.machine(MGMT));
     let second = "/var/lib/trueup/second";
-    mgmt.put_file("/etc/trueup/second.yaml", 0o600, host.configuration("second", second, ""))?;
+    mgmt.put_file(
+        "/etc/trueup/second.yaml",
+        0o600,
+        host.configuration("second", second, ""),
+    )?;
     rig.repo.replace("m2.yaml", "z-m2", "cellar")?;
     mgmt.sh("systemctl stop trueup")?;
     rig.repo.push("a label")?;
@@ -259,11 +301,20 @@ fn two_hosts(rig: &Rig) -> Result<()> {
     ensure!(zone(rig)? == "attic");
 
     // Now the first one is the other one.
-    rig.api()?.kubectl(&["label", "--overwrite", "node", "m2", "example.org/zone=by-hand"])?;
+    rig.api()?.kubectl(&[
+        "label",
+        "--overwrite",
+        "node",
+        "m2",
+        "example.org/zone=by-hand",
+    ])?;
     host.start()?;
     let verdict = host.wait_decided(&commit, "apply/edge", ROLL_OUT)?;
     ensure!(verdict.state == "failure", "{verdict:?}");
-    ensure!(verdict.description.contains("held by second"), "{verdict:?}");
+    ensure!(
+        verdict.description.contains("held by second"),
+        "{verdict:?}"
+    );
     ensure!(zone(rig)? == "by-hand");
     Ok(())
 }

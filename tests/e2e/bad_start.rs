@@ -32,7 +32,9 @@ fn a_release_that_is_not_what_its_checksum_says(rig: &Rig) -> Result<()> {
         member.sh("test -s /etc/trueup-demo/motd && systemctl is-active hello")?;
     }
     // The machine beside the cluster has nothing to do with it.
-    let verdict = rig.host().wait_decided(&commit, "apply/machines", ROLL_OUT)?;
+    let verdict = rig
+        .host()
+        .wait_decided(&commit, "apply/machines", ROLL_OUT)?;
     ensure!(verdict.state == "success", "{verdict:?}");
     rig.releases.clear_faults();
     rig.host().stop()
@@ -82,7 +84,10 @@ fn a_host_key_that_is_not_the_pinned_one(rig: &Rig) -> Result<()> {
     let end = rig.host().trueup_ends("apply --yes --wait-s 15", 8)?;
     ensure!(end.stdout.contains("which is not pinned"), "{}", end.stdout);
     let node = rig.api()?.get(&["node", "m2"])?;
-    ensure!(node["metadata"]["labels"]["example.org/zone"] == "cellar", "{node}");
+    ensure!(
+        node["metadata"]["labels"]["example.org/zone"] == "cellar",
+        "{node}"
+    );
 
     rig.repo.replace("m3.yaml", &wrong, &right)?;
     rig.repo.push("the right key")?;

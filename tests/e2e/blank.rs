@@ -36,9 +36,17 @@ fn blank_machines_become_a_fleet() -> Result<()> {
 /// A file, a kernel setting, and an object that is changed, added and removed.
 fn other_changes(rig: &Rig) -> Result<()> {
     let repo = &rig.repo;
-    repo.replace("base.yaml", "kept true by trueup", "kept very true by trueup")?;
+    repo.replace(
+        "base.yaml",
+        "kept true by trueup",
+        "kept very true by trueup",
+    )?;
     repo.replace("base.yaml", "\"1024\"", "\"2048\"")?;
-    repo.replace("apps/web/web.yaml", "{index.html: hello}", "{index.html: hello again}")?;
+    repo.replace(
+        "apps/web/web.yaml",
+        "{index.html: hello}",
+        "{index.html: hello again}",
+    )?;
     repo.remove("apps/web/login.enc.yaml")?;
     repo.write(
         "apps/web/more.yaml",
@@ -74,9 +82,15 @@ fn fleet_is_whole(rig: &Rig) -> Result<()> {
         "-o",
         "jsonpath={.items[*].status.conditions[?(@.type=='EtcdIsVoter')].status}",
     ])?;
-    ensure!(voters.split_whitespace().count() == rig.shape.servers, "{voters}");
+    ensure!(
+        voters.split_whitespace().count() == rig.shape.servers,
+        "{voters}"
+    );
     let deployment = api.get(&["-n", "web", "deployment", "web"])?;
-    ensure!(deployment["status"]["availableReplicas"] == 2, "{deployment}");
+    ensure!(
+        deployment["status"]["availableReplicas"] == 2,
+        "{deployment}"
+    );
     let log = rig.host().machine().sh(
         "git --git-dir=/var/lib/trueup/host/mirror.git log --notes=trueup -1 $(git --git-dir=/srv/fleet.git rev-parse main)",
     )?;

@@ -56,8 +56,15 @@ fn one_round(rig: &Rig, instants: &[Duration], undisturbed: &state::State) -> Re
     state::ensure_equal(undisturbed, &state::of(rig)?)?;
     for machine in rig.members() {
         let journal = machine.sh("journalctl -b _PID=1 -u k3s -u k3s-agent -o cat --no-pager")?;
-        let starts = journal.lines().filter(|line| line.starts_with("Started k3s")).count();
-        ensure!(starts == 1, "{}: k3s was started {starts} times", machine.name());
+        let starts = journal
+            .lines()
+            .filter(|line| line.starts_with("Started k3s"))
+            .count();
+        ensure!(
+            starts == 1,
+            "{}: k3s was started {starts} times",
+            machine.name()
+        );
     }
     Ok(took)
 }

@@ -34,7 +34,10 @@ pub(crate) fn are_beside_each_other(rig: &Rig) -> Result<()> {
     ensure!(label(&five, "example.net/theirs") == Some("yes"), "{five}");
     let taints = taints(&five)?;
     ensure!(taints.contains(&FOREIGN.to_owned()), "{taints:?}");
-    ensure!(taints.contains(&"example.org/dedicated".to_owned()), "{taints:?}");
+    ensure!(
+        taints.contains(&"example.org/dedicated".to_owned()),
+        "{taints:?}"
+    );
     Ok(())
 }
 
@@ -66,12 +69,22 @@ fn label<'a>(node: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 fn label_count(node: &Value) -> usize {
-    node["metadata"]["labels"].as_object().map_or(0, serde_json::Map::len)
+    node["metadata"]["labels"]
+        .as_object()
+        .map_or(0, serde_json::Map::len)
 }
 
 fn taints(node: &Value) -> Result<Vec<String>> {
-    let list = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+    let list = node["spec"]["taints"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     list.iter()
-        .map(|taint| Ok(taint["key"].as_str().context("a taint has a key")?.to_owned()))
+        .map(|taint| {
+            Ok(taint["key"]
+                .as_str()
+                .context("a taint has a key")?
+                .to_owned())
+        })
         .collect()
 }

@@ -25,12 +25,18 @@ pub(crate) fn a_plan_changes_nothing(rig: &Rig) -> Result<()> {
     let after = (trees(rig)?, refs(rig)?);
     for (name, tree) in &before.0 {
         let changes = after.0.get(name).map(|later| tree.changes_to(later));
-        ensure!(changes.as_ref().is_some_and(Vec::is_empty), "{name}: {changes:?}");
+        ensure!(
+            changes.as_ref().is_some_and(Vec::is_empty),
+            "{name}: {changes:?}"
+        );
     }
     ensure!(before.1 == after.1, "{} is not {}", after.1, before.1);
 
     let requests = audit::requests_since(rig, &mark)?;
-    let writing: Vec<_> = requests.iter().filter(|request| request.is_writing()).collect();
+    let writing: Vec<_> = requests
+        .iter()
+        .filter(|request| request.is_writing())
+        .collect();
     ensure!(writing.is_empty(), "a plan wrote: {writing:#?}");
     ensure!(
         requests.iter().any(audit::Request::is_dry_run),

@@ -5,7 +5,10 @@
 //! Each test is a story on one bed, and can be run alone:
 //! `cargo nextest run --features bed -E 'binary(bed_e2e) & test(blank)'`.
 
-#![expect(clippy::print_stderr, reason = "what a story measured belongs to its output")]
+#![expect(
+    clippy::print_stderr,
+    reason = "what a story measured belongs to its output"
+)]
 
 mod bad_commits;
 mod bad_start;

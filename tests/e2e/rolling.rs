@@ -100,7 +100,10 @@ fn over_a_power_cut(rig: &Rig) -> Result<()> {
         let status = rig.host().status()?.to_string();
         Ok(status.contains("quorum: ").then_some(()))
     })?;
-    ensure!(invocation(second)? == before.1, "m2 was touched while m3 was off");
+    ensure!(
+        invocation(second)? == before.1,
+        "m2 was touched while m3 was off"
+    );
     last.power_on()?;
     rig.host().wait_success(&commit, ROLL_OUT)?;
     ensure!(invocation(second)? != before.1);

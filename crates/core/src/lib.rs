@@ -10,4 +10,6 @@ pub mod health;
 pub mod job;
 pub mod k3s;
 pub mod observed;
+pub mod paths;
 pub mod plan;
+pub mod round;

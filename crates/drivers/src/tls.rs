@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -35,8 +36,7 @@ pub(crate) struct Validity {
 
 /// The certificates of a PEM text; at least one.
 fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let mut text = pem;
-    let certs: Result<Vec<_>, _> = rustls_pemfile::certs(&mut text).collect();
+    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match certs {
         Ok(certs) if certs.is_empty() => Err(TlsError::Unreadable {
             what,
@@ -51,18 +51,11 @@ fn certificates(pem: &[u8], what: &'static str) -> Result<Vec<CertificateDer<'st
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let mut text = pem;
-    match rustls_pemfile::private_key(&mut text) {
-        Ok(Some(key)) => Ok(key),
-        Ok(None) => Err(TlsError::Unreadable {
-            what: "client key",
-            why: "it holds no PEM key".to_owned(),
-        }),
-        Err(error) => Err(TlsError::Unreadable {
-            what: "client key",
-            why: error.to_string(),
-        }),
-    }
+    // The parser's errors name what is missing and quote nothing.
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| TlsError::Unreadable {
+        what: "client key",
+        why: error.to_string(),
+    })
 }
 
 /// When the first certificate of a PEM text is valid.

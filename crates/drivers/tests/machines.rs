@@ -13,5 +13,7 @@ mod connection;
 mod files;
 #[path = "machines/jobs.rs"]
 mod jobs;
+#[path = "machines/local.rs"]
+mod local;
 #[path = "machines/world.rs"]
 mod world;

@@ -14,8 +14,7 @@ use trueup_model::step::{Content, FileSpec, Outcome, Step};
 use super::{Performer, Told, tell};
 
 /// What is told of steps that were not reached since one before them failed.
-const NOT_STARTED: &str =
-    "not started: a step before it on this machine did not succeed";
+const NOT_STARTED: &str = "not started: a step before it on this machine did not succeed";
 /// Longest wait in one call for a job's end; then it is asked again.
 const WAIT_S: u32 = 10;
 /// After a job's own time is over systemd has ended it; so much longer is waited for

@@ -38,7 +38,11 @@ fn log(rig: &Rig, index: usize) -> String {
 
 /// The present ends of the logs.
 pub(crate) fn mark(rig: &Rig) -> Mark {
-    Mark((0..rig.shape.servers).map(|index| log(rig, index).len()).collect())
+    Mark(
+        (0..rig.shape.servers)
+            .map(|index| log(rig, index).len())
+            .collect(),
+    )
 }
 
 /// Requests of trueup since a mark; other clients are told apart by their user agent.

@@ -53,7 +53,10 @@ pub(crate) fn restarts(machines: &[&Machine], since: f64) -> Result<Vec<Restart>
 pub(crate) fn one_at_a_time(restarts: &[Restart]) -> Result<()> {
     for pair in restarts.windows(2) {
         let [one, next] = pair else { continue };
-        ensure!(one.started <= next.stopped, "two down at once: {restarts:#?}");
+        ensure!(
+            one.started <= next.stopped,
+            "two down at once: {restarts:#?}"
+        );
     }
     Ok(())
 }

@@ -45,7 +45,10 @@ pub(crate) fn install(bed: &Bed, keys: &Keys) -> Result<()> {
 fn program(bed: &Bed) -> Result<Vec<u8>> {
     let built = Path::new(env!("CARGO_BIN_EXE_trueup"));
     let small = bed.scratch()?.join("trueup");
-    let stripped = Command::new("strip").arg("-o").args([&small, built]).status();
+    let stripped = Command::new("strip")
+        .arg("-o")
+        .args([&small, built])
+        .status();
     let from = match stripped {
         Ok(status) if status.success() => small.as_path(),
         Ok(_) | Err(_) => built,
@@ -102,9 +105,13 @@ switches: {{reportDrift: true, correctDrift: true, rollOut: true}}
     /// Starts the service; returns when it is ready.
     pub(crate) fn start(self) -> Result<()> {
         let limit = Duration::from_secs(150);
-        let end = self.machine().exec_with("systemctl start trueup", b"", limit)?;
+        let end = self
+            .machine()
+            .exec_with("systemctl start trueup", b"", limit)?;
         if end.code != Some(0) {
-            let said = self.machine().exec("journalctl -u trueup -o cat | tail -20")?;
+            let said = self
+                .machine()
+                .exec("journalctl -u trueup -o cat | tail -20")?;
             bail!("trueup does not start: {}{}", end.stderr, said.stdout);
         }
         Ok(())
@@ -117,7 +124,8 @@ switches: {{reportDrift: true, correctDrift: true, rollOut: true}}
     /// Runs the command; quoting is the caller's.
     pub(crate) fn trueup(self, args: &str) -> Result<ExecOutput> {
         let limit = Duration::from_secs(600);
-        self.machine().exec_with(&format!("trueup {args}"), b"", limit)
+        self.machine()
+            .exec_with(&format!("trueup {args}"), b"", limit)
     }
 
     /// Runs the command, which must end with this code.

@@ -207,7 +207,11 @@ pub(crate) fn stamp(dir: &Path, version: &str) -> Result<()> {
 /// A program of this workspace that `tests/run` builds beside trueup.
 fn beside_trueup(name: &str) -> Result<PathBuf> {
     let path = Path::new(env!("CARGO_BIN_EXE_trueup")).with_file_name(name);
-    ensure!(path.exists(), "{} is not built; run cargo build --workspace", path.display());
+    ensure!(
+        path.exists(),
+        "{} is not built; run cargo build --workspace",
+        path.display()
+    );
     Ok(path)
 }
 

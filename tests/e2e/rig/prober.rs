@@ -51,7 +51,9 @@ impl Prober {
         let scratch = rig.bed.scratch()?;
         let mut pem = Vec::new();
         for field in ["client-certificate-data", "client-key-data"] {
-            let line = text.lines().find_map(|line| line.trim().strip_prefix(field));
+            let line = text
+                .lines()
+                .find_map(|line| line.trim().strip_prefix(field));
             let value = line.with_context(|| format!("the kubeconfig has no {field}"))?;
             pem.extend(STANDARD.decode(value.trim_start_matches(':').trim())?);
         }
@@ -91,7 +93,10 @@ impl Prober {
             .filter(|name| !there.contains(name.as_str()))
             .collect();
         ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-        ensure!(!record.acknowledged.is_empty(), "nothing was ever acknowledged");
+        ensure!(
+            !record.acknowledged.is_empty(),
+            "nothing was ever acknowledged"
+        );
         eprintln!(
             "prober: {} writes acknowledged and none lost, {} refused, longest gap {:.1} s",
             record.acknowledged.len(),
@@ -136,7 +141,13 @@ impl Client {
     fn write(&self, name: &str) -> Result<bool> {
         let server = self.servers.first().context("there is a server")?;
         let mut child = Command::new("curl")
-            .args(["-sk", "--max-time", &ANSWER_S.to_string(), "-o", "/dev/null"])
+            .args([
+                "-sk",
+                "--max-time",
+                &ANSWER_S.to_string(),
+                "-o",
+                "/dev/null",
+            ])
             .args(["-w", "%{http_code}", "-H", "content-type: application/json"])
             .arg("--cert")
             .arg(&self.key)

@@ -32,8 +32,14 @@ pub(crate) fn of(rig: &Rig) -> Result<State> {
     let api = rig.api()?;
     for node in items(&api.get(&["nodes"])?)? {
         let name = name(&node)?;
-        state.insert(format!("labels of {name}"), node["metadata"]["labels"].to_string());
-        state.insert(format!("taints of {name}"), node["spec"]["taints"].to_string());
+        state.insert(
+            format!("labels of {name}"),
+            node["metadata"]["labels"].to_string(),
+        );
+        state.insert(
+            format!("taints of {name}"),
+            node["spec"]["taints"].to_string(),
+        );
     }
     for object in items(&api.get(&["-n", "web", "configmaps,secrets,deployments"])?)? {
         let name = name(&object)?;
@@ -64,7 +70,10 @@ fn of_machine(machine: &Machine, state: &mut State) -> Result<()> {
         state.insert(format!("{name}:{path}"), entry);
     }
     let owner = machine.read_text("/var/lib/trueup/owner")?;
-    let mut files: Vec<&str> = owner.lines().filter(|line| line.starts_with("file")).collect();
+    let mut files: Vec<&str> = owner
+        .lines()
+        .filter(|line| line.starts_with("file"))
+        .collect();
     files.sort_unstable();
     state.insert(format!("{name} owns"), files.join("\n"));
     let running = machine.sh(
@@ -82,12 +91,19 @@ pub(crate) fn ensure_equal(wanted: &State, is: &State) -> Result<()> {
         .map(|key| format!("{key}: {:?}, not {:?}", is.get(key), wanted.get(key)))
         .collect();
     different.dedup();
-    ensure!(different.is_empty(), "the states differ:\n{}", different.join("\n"));
+    ensure!(
+        different.is_empty(),
+        "the states differ:\n{}",
+        different.join("\n")
+    );
     Ok(())
 }
 
 fn items(list: &Value) -> Result<Vec<Value>> {
-    Ok(list["items"].as_array().context("a list has items")?.clone())
+    Ok(list["items"]
+        .as_array()
+        .context("a list has items")?
+        .clone())
 }
 
 fn name(object: &Value) -> Result<String> {

@@ -15,7 +15,7 @@ use trueup_model::kinds::{Role, RollOut, Taint, UnitState};
 use trueup_model::origin::Origin;
 use trueup_model::step::FileSpec;
 
-pub use resolve::{Secrets, resolve};
+pub use resolve::{Opened, Secrets, resolve};
 
 /// A fleet as one commit wants it.
 #[derive(Debug, Clone)]

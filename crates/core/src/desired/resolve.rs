@@ -18,8 +18,10 @@ use super::{
 };
 use crate::config::{Application, Body, Config, Entry, Manifest};
 use crate::drift::{Preparation, prepare};
-use crate::k3s::TOKEN_PATH;
-use crate::plan::SYSCTL_PATH;
+use crate::paths::{SYSCTL_PATH, TOKEN_PATH};
+
+/// The decrypted documents of a file, or why it cannot be opened.
+pub type Opened = Result<Vec<Value>, String>;
 
 /// What only the host can tell: the secrets. Every answer is an error in words, so
 /// that one secret that cannot be had stops what uses it and nothing else.
@@ -28,7 +30,7 @@ pub struct Secrets<'a> {
     /// SHA-256 of a value.
     pub digest: &'a dyn Fn(&SecretRef) -> Result<Digest, String>,
     /// The decrypted documents of a file.
-    pub open: &'a dyn Fn(&Arc<SopsFile>) -> Result<Vec<Value>, String>,
+    pub open: &'a dyn Fn(&Arc<SopsFile>) -> Opened,
     /// A keyed digest of bytes (HMAC) with the host's key.
     pub keyed: &'a dyn Fn(&[u8]) -> Digest,
 }

@@ -4,16 +4,10 @@
 
 use super::order::on_server;
 use super::{Case, Hold};
-use crate::plan::machine_facts;
 
 pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
     let machine = case.step.target.machine()?;
-    let job = |name| {
-        machine_facts(case.seen, name)?
-            .running_jobs
-            .first()
-            .cloned()
-    };
+    let job = |name| case.seen.machine(name)?.running_jobs.first().cloned();
     if let Some(job) = job(machine) {
         return Some(Hold::wait(
             "busy",

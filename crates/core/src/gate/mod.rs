@@ -14,57 +14,13 @@ mod quorum;
 mod space;
 pub mod stale;
 
-use serde::Serialize;
 use trueup_model::step::{Action, Step, Target};
 
 use crate::desired::DesiredUnit;
 use crate::observed::SeenUnit;
-use crate::plan::{Context, Held, Round};
+use crate::round::{Context, Draft, Held, Round};
 
-/// Why a step may not start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Hold {
-    /// The gate that holds it.
-    pub gate: &'static str,
-    /// Will waiting help, or must somebody act?
-    pub verdict: Refusal,
-    /// Why, with the observed values.
-    pub reason: String,
-    /// The one next command, where somebody must act.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
-/// Will waiting help?
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Refusal {
-    /// It may start later by itself.
-    Wait,
-    /// Somebody must act.
-    Refuse,
-}
-
-impl Hold {
-    fn wait(gate: &'static str, reason: impl Into<String>) -> Self {
-        Self {
-            gate,
-            verdict: Refusal::Wait,
-            reason: reason.into(),
-            next: None,
-        }
-    }
-
-    fn refuse(gate: &'static str, reason: impl Into<String>, next: impl Into<String>) -> Self {
-        Self {
-            gate,
-            verdict: Refusal::Refuse,
-            reason: reason.into(),
-            next: Some(next.into()),
-        }
-    }
-}
+pub use crate::round::{Hold, Refusal};
 
 /// What a gate may look at.
 struct Case<'a> {
@@ -97,7 +53,7 @@ const GATES: [Gate; 11] = [
 
 /// Judge every step of a draft.
 pub(crate) fn judge(
-    draft: crate::plan::Draft,
+    draft: Draft,
     desired: &DesiredUnit,
     seen: &SeenUnit,
     context: &Context,

@@ -1,4 +1,8 @@
-//! Pause: somebody asked for this unit to be left alone, or the branch is held.
+//! Pause: somebody asked for this unit or Application to be left alone, here or on the
+//! cluster itself (where it counts also while the host is gone), or the branch is held.
+
+use trueup_model::facts::Known;
+use trueup_model::step::Target;
 
 use super::{Case, Hold};
 
@@ -7,12 +11,34 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
         let next = format!("trueup resume {}", case.step.unit);
         return Some(Hold::refuse("pause", format!("paused: {why}"), next));
     }
-    if let Some(why) = &case.context.held {
-        let next = format!(
-            "trueup approve --commit {} --reason WHY",
-            case.context.commit
-        );
-        return Some(Hold::refuse("branch", why.clone(), next));
+    if let Target::Object(app, _) = &case.step.target
+        && let Some(why) = case.context.paused_apps.get(app)
+    {
+        let next = format!("trueup resume app/{app}");
+        return Some(Hold::refuse(
+            "pause",
+            format!("{app} is paused: {why}"),
+            next,
+        ));
     }
-    None
+    if let Some(why) = on_cluster(case) {
+        return Some(Hold::refuse(
+            "pause",
+            format!("paused on the cluster itself: {why}"),
+            "kubectl -n trueup-system annotate configmap owner trueup.dev/pause-",
+        ));
+    }
+    let why = case.context.held.as_ref()?;
+    let next = format!(
+        "trueup approve --commit {} --reason WHY",
+        case.context.commit
+    );
+    Some(Hold::refuse("branch", why.clone(), next))
+}
+
+fn on_cluster<'a>(case: &'a Case<'_>) -> Option<&'a String> {
+    match &case.seen.cluster.as_ref()?.api {
+        Known::Known(api) => api.paused.as_ref(),
+        Known::Unknown(_) => None,
+    }
 }

@@ -11,7 +11,6 @@ use trueup_model::step::{Action, Disruption};
 use super::order::on_server;
 use super::{Case, Hold};
 use crate::observed::SeenCluster;
-use crate::plan::machine_facts;
 
 pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
     if !on_server(case, case.step) {
@@ -47,11 +46,13 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
 }
 
 fn is_member(case: &Case<'_>, name: &NodeName) -> bool {
-    machine_facts(case.seen, name).is_some_and(|facts| facts.k3s.datastore == Datastore::Etcd)
+    case.seen
+        .machine(name)
+        .is_some_and(|facts| facts.k3s.datastore == Datastore::Etcd)
 }
 
 /// etcd as this look saw it, or the wait that its absence is.
-fn etcd<'a>(cluster: &'a SeenCluster) -> Result<&'a EtcdFacts, Hold> {
+fn etcd(cluster: &SeenCluster) -> Result<&EtcdFacts, Hold> {
     match &cluster.etcd {
         Known::Known(etcd) => Ok(etcd),
         Known::Unknown(why) => Err(Hold::wait("quorum", format!("etcd is not known: {why}"))),
@@ -76,7 +77,7 @@ fn calm(case: &Case<'_>, cluster: &SeenCluster, name: &NodeName, etcd: &EtcdFact
         ));
     }
     for server in case.desired.servers().filter(|server| server.name != *name) {
-        if !is_member(case, &server.name) && machine_facts(case.seen, &server.name).is_some() {
+        if !is_member(case, &server.name) && case.seen.machine(&server.name).is_some() {
             continue;
         }
         match cluster.ready.get(&server.name) {

@@ -4,7 +4,6 @@
 use trueup_model::step::{Action, Step};
 
 use super::{Case, Hold};
-use crate::plan::machine_facts;
 
 /// Room that must stay free beside what is written: logs and etcd go on growing.
 const KEEP_FREE_BYTES: u64 = 16 * 1024 * 1024;
@@ -13,7 +12,7 @@ const K3S_BYTES: u64 = 80 * 1024 * 1024;
 
 pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
     let machine = case.step.target.machine()?;
-    let facts = machine_facts(case.seen, machine)?;
+    let facts = case.seen.machine(machine)?;
     let (path, bytes) = need(case.step)?;
     let free = facts.free_bytes.get(path)?;
     (*free < bytes).then(|| {

@@ -37,7 +37,7 @@ pub fn options(machine: &DesiredMachine, entry: &Entry) -> BTreeMap<String, Valu
         .map(|k3s| k3s.options.clone())
         .unwrap_or_default();
     all.insert("node-name".into(), machine.name.as_str().into());
-    all.insert("token-file".into(), super::TOKEN_PATH.into());
+    all.insert("token-file".into(), crate::paths::TOKEN_PATH.into());
     let is_ip = machine.address.parse::<std::net::IpAddr>().is_ok();
     if is_ip && !all.contains_key("node-ip") {
         all.insert("node-ip".into(), machine.address.clone().into());

@@ -62,7 +62,7 @@ pub fn overrides(
     let mut effective = BTreeMap::new();
     merge(
         &mut effective,
-        super::CONFIG_PATH,
+        crate::paths::CONFIG_PATH,
         declared.iter().map(|(k, v)| (k.clone(), v.clone())),
     );
     for (file, options) in dropins {

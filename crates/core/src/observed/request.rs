@@ -3,7 +3,7 @@
 use trueup_model::facts::machine::ProbeRequest;
 
 use crate::desired::DesiredMachine;
-use crate::k3s;
+use crate::paths;
 
 /// Everything that a plan of this machine reads, in one request. `owned` are paths
 /// of its ownership record that nothing declares any more.
@@ -18,12 +18,12 @@ pub fn probe_request(machine: &DesiredMachine, owned: &[String]) -> ProbeRequest
     request.sysctls.extend(machine.sysctls.keys().cloned());
     request.units.extend(machine.units.keys().cloned());
     // k3s is looked for on every machine: one that runs it unmanaged is not blank.
-    for role in k3s::UNITS {
+    for role in paths::UNITS {
         request.units.push(role.to_owned());
     }
-    request.files.insert(k3s::CONFIG_PATH.to_owned(), true);
-    request.files.insert(k3s::TOKEN_PATH.to_owned(), false);
-    for path in k3s::UNIT_PATHS {
+    request.files.insert(paths::CONFIG_PATH.to_owned(), true);
+    request.files.insert(paths::TOKEN_PATH.to_owned(), false);
+    for path in paths::UNIT_PATHS {
         request.files.insert(path.to_owned(), true);
     }
     request

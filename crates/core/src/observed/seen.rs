@@ -21,6 +21,13 @@ pub struct SeenUnit {
     pub cluster: Option<SeenCluster>,
 }
 
+impl SeenUnit {
+    /// Facts of a machine, if it could be looked at.
+    pub fn machine(&self, name: &NodeName) -> Option<&MachineFacts> {
+        self.machines.get(name)?.known()
+    }
+}
+
 /// A cluster as one look saw it.
 #[derive(Debug, Clone)]
 pub struct SeenCluster {

@@ -7,11 +7,11 @@ use trueup_model::facts::cluster::{ClusterFacts, InventoryEntry};
 use trueup_model::facts::object::{CREATION_MARK, LiveObject, ObjectRef};
 use trueup_model::step::{Action, Cause, Disruption, Target};
 
-use super::draft::{Draft, Proposal};
 use super::{Context, WaitKind};
 use crate::desired::{DesiredApp, DesiredObject, DesiredUnit, stage};
 use crate::health::Health;
 use crate::observed::{Compared, SeenCluster, SeenUnit};
+use crate::round::{Draft, Proposal};
 
 /// Plan every Application of the cluster.
 pub(crate) fn plan(draft: &mut Draft, desired: &DesiredUnit, seen: &SeenUnit, context: &Context) {

@@ -6,21 +6,22 @@ use trueup_model::facts::Known;
 use trueup_model::facts::cluster::{ClusterFacts, NodeObject, OWNED_TAINTS, RawTaint};
 use trueup_model::step::{Action, Cause, Disruption, Target};
 
-use super::draft::{Draft, Proposal};
 use super::machine::{Standing, standing};
-use super::members::{facts, runs};
+use super::members::runs;
 use super::{Context, WaitKind};
 use crate::desired::{DesiredCluster, DesiredMachine, DesiredUnit};
 use crate::observed::SeenUnit;
+use crate::round::{Draft, Proposal};
 
 /// Plan the cluster's own things.
 pub(crate) fn plan(draft: &mut Draft, desired: &DesiredUnit, seen: &SeenUnit, context: &Context) {
     let (Some(cluster), Some(seen_cluster)) = (&desired.cluster, &seen.cluster) else {
         return;
     };
-    let anything_runs = desired
-        .servers()
-        .any(|server| facts(seen, &server.name).is_some_and(|facts| runs(server, facts, cluster)));
+    let anything_runs = desired.servers().any(|server| {
+        seen.machine(&server.name)
+            .is_some_and(|facts| runs(server, facts, cluster))
+    });
     let api = match &seen_cluster.api {
         Known::Known(api) => api,
         Known::Unknown(why) => {
@@ -42,7 +43,9 @@ pub(crate) fn plan(draft: &mut Draft, desired: &DesiredUnit, seen: &SeenUnit, co
         .values()
         .filter(|machine| machine.k3s.is_some())
     {
-        let up = facts(seen, &machine.name).is_some_and(|facts| runs(machine, facts, cluster));
+        let up = seen
+            .machine(&machine.name)
+            .is_some_and(|facts| runs(machine, facts, cluster));
         match api.nodes.get(machine.name.as_str()) {
             Some(node) => node_steps(draft, (cluster, machine), node, context),
             None if up => draft.wait(
@@ -84,7 +87,7 @@ fn owner(
     // taken over only when somebody says so.
     let made_here = !desired.machines.is_empty()
         && desired.servers().all(|server| {
-            facts(seen, &server.name)
+            seen.machine(&server.name)
                 .is_some_and(|facts| standing(server, facts, context) == Standing::Ours)
         });
     draft.step(

@@ -7,13 +7,14 @@ use trueup_model::id::Digest;
 use trueup_model::step::{Action, Cause, Content, Disruption, FileSpec, Target};
 
 use super::WaitKind;
-use super::draft::{Draft, Proposal};
 use super::machine::{cause_of, difference, spec_text};
 use super::members::role;
 use crate::desired::{DesiredCluster, DesiredMachine};
 use crate::k3s::config::{self, Entry};
-use crate::k3s::{self as paths, effective, unit};
+use crate::k3s::{effective, unit};
 use crate::observed::SeenUnit;
+use crate::paths;
+use crate::round::{Draft, Proposal};
 
 /// The files of k3s on a machine, as they are to be.
 struct Inputs {

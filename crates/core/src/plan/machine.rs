@@ -9,13 +9,10 @@ use trueup_model::kinds::UnitState;
 use trueup_model::origin::Origin;
 use trueup_model::step::{Action, Cause, Disruption, FileSpec, Target};
 
-use super::draft::{Draft, Proposal};
 use super::{Context, WaitKind};
 use crate::desired::{DesiredMachine, DesiredService};
-use crate::k3s as inputs;
-
-/// Where kernel settings are kept over a reboot.
-pub const SYSCTL_PATH: &str = "/etc/sysctl.d/60-trueup.conf";
+use crate::paths;
+use crate::round::{Draft, Proposal};
 
 /// Who a machine belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +94,7 @@ fn life(machine: &DesiredMachine, facts: &MachineFacts) -> Option<String> {
     if facts.k3s.binary.is_some() {
         return Some("k3s is installed on it".to_owned());
     }
-    for unit in inputs::UNITS {
+    for unit in paths::UNITS {
         if facts
             .units
             .get(unit)
@@ -204,10 +201,10 @@ fn contents(
 
 /// Files that `plan::k3s` looks after.
 fn belongs_to_k3s(path: &str) -> bool {
-    path == inputs::CONFIG_PATH
-        || path == inputs::TOKEN_PATH
-        || path == inputs::BINARY_PATH
-        || inputs::UNIT_PATHS.contains(&path)
+    path == paths::CONFIG_PATH
+        || path == paths::TOKEN_PATH
+        || path == paths::BINARY_PATH
+        || paths::UNIT_PATHS.contains(&path)
 }
 
 /// What differs between a file and what it is to be; `None`: nothing.

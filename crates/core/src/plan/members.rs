@@ -7,12 +7,12 @@ use trueup_model::facts::machine::{Datastore, MachineFacts};
 use trueup_model::id::NodeName;
 use trueup_model::kinds::Role;
 
-use super::draft::Draft;
 use super::machine::{Standing, standing};
 use super::{Context, WaitKind, k3s, names};
 use crate::desired::{DesiredCluster, DesiredMachine, DesiredUnit};
 use crate::k3s::config::{self, Entry};
 use crate::observed::SeenUnit;
+use crate::round::Draft;
 
 /// Plan k3s on every machine of the unit.
 pub(crate) fn plan(draft: &mut Draft, desired: &DesiredUnit, seen: &SeenUnit, context: &Context) {
@@ -21,7 +21,7 @@ pub(crate) fn plan(draft: &mut Draft, desired: &DesiredUnit, seen: &SeenUnit, co
     };
     let entries = entries(desired, seen);
     for machine in desired.machines.values() {
-        let Some(facts) = facts(seen, &machine.name) else {
+        let Some(facts) = seen.machine(&machine.name) else {
             continue;
         };
         if !matches!(
@@ -35,11 +35,6 @@ pub(crate) fn plan(draft: &mut Draft, desired: &DesiredUnit, seen: &SeenUnit, co
             Err(why) => draft.wait(format!("{}:k3s", machine.name), WaitKind::Unknown, why),
         }
     }
-}
-
-/// Facts of a machine, if it could be looked at.
-pub(crate) fn facts<'a>(seen: &'a SeenUnit, name: &NodeName) -> Option<&'a MachineFacts> {
-    seen.machines.get(name).and_then(|facts| facts.known())
 }
 
 /// What the servers say about where the cluster is.
@@ -62,7 +57,7 @@ fn entries(desired: &DesiredUnit, seen: &SeenUnit) -> Entries {
         dark: Vec::new(),
     };
     for server in desired.servers() {
-        match facts(seen, &server.name) {
+        match seen.machine(&server.name) {
             None => found.dark.push(server.name.clone()),
             Some(facts) if facts.k3s.datastore != Datastore::None => {
                 found
@@ -125,7 +120,7 @@ fn first_url(entries: &Entries, own: &str) -> Option<String> {
 /// How the machine entered, by the configuration that it has.
 fn current(facts: &MachineFacts) -> Option<Entry> {
     use trueup_model::facts::machine::FileFact;
-    match facts.files.get(crate::k3s::CONFIG_PATH)? {
+    match facts.files.get(crate::paths::CONFIG_PATH)? {
         FileFact::Present {
             content: Some(text),
             ..

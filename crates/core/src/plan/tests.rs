@@ -33,6 +33,7 @@ pub(crate) fn context() -> Context {
         grants: BTreeSet::new(),
         allowed: None,
         paused: None,
+        paused_apps: BTreeMap::new(),
         held: None,
         backoff: BTreeMap::new(),
         settled: false,

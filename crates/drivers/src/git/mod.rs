@@ -1,6 +1,7 @@
 //! Git repositories, through the `git` binary: trueup's own mirror of the config
 //! repo, the files of a commit, and the watch on a repository of this machine.
 
+pub mod batch;
 mod failure;
 pub mod mirror;
 pub mod objects;

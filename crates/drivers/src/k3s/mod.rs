@@ -1,8 +1,5 @@
-//! k3s' releases.
+//! k3s as it is published: releases, their checksums and binaries.
 
-mod cache;
 mod release;
-#[cfg(test)]
-mod tests;
 
 pub use release::{Arch, ReleaseError, Releases};

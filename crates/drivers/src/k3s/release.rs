@@ -1,403 +1,291 @@
-//! Releases of k3s: the published digest of a version's binary, and the binary
-//! itself, downloaded once and verified. Nothing unverified is ever returned.
+//! Releases of k3s, from a base URL laid out like GitHub's downloads:
+//! `<base>/<version>/k3s` beside `<base>/<version>/sha256sum-amd64.txt`
+//! (`k3s-arm64` and `sha256sum-arm64.txt` for 64-bit ARM).
+//!
+//! No byte of a download leaves this room before its SHA-256 is that of the
+//! release's checksum file. Where the base URL is HTTPS, the file's origin is the
+//! certificate's; where it is HTTP, it is whoever answers there.
 
-use std::collections::BTreeMap;
-use std::io::Write as _;
+mod cache;
+mod download;
+mod failure;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use futures::StreamExt as _;
-use reqwest::{Client, Response, StatusCode, Url};
-use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
-use trueup_model::id::{Digest, hex};
+use trueup_model::id::Digest;
 
-use super::cache::Cache;
+pub use self::failure::ReleaseError;
 
-/// A server that does not take a connection in this time is away.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// So long nothing may arrive in the middle of an answer.
-const SILENCE_LIMIT: Duration = Duration::from_secs(30);
-/// 90 MB at 100 KB/s.
-const DOWNLOAD_LIMIT: Duration = Duration::from_secs(15 * 60);
-/// A few lines of text.
-const CHECKSUMS_LIMIT: Duration = Duration::from_secs(30);
-/// The checksum file has some 15 lines of 90 bytes.
-const CHECKSUMS_BYTES_MAX: usize = 64 * 1024;
-/// k3s' binary has 70 to 90 MB.
-const BINARY_BYTES_MAX: u64 = 512 * 1024 * 1024;
-/// A failure is not asked for again at once: every look at a fleet asks.
-const FAILURE_KEPT: Duration = Duration::from_secs(5);
+use self::cache::{Cache, Stamp};
+use self::download::Downloader;
 
-/// Architecture of a machine, in k3s' names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// k3s 1.36 has 70 MiB.
+const BINARY_BYTES_MAX: u64 = 200 * 1024 * 1024;
+/// A line per asset; real ones have a dozen.
+const CHECKSUMS_BYTES_MAX: u64 = 64 * 1024;
+
+/// Deadlines of one download.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Until the connection stands.
+    pub(crate) connect: Duration,
+    /// Between two pieces.
+    pub(crate) idle: Duration,
+    /// All of it: 70 MiB over a slow line.
+    pub(crate) total: Duration,
+    /// A failed look-up of a digest is not repeated for so long: every look at a
+    /// fleet asks for it.
+    pub(crate) failure_kept: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(10),
+    idle: Duration::from_secs(30),
+    total: Duration::from_secs(15 * 60),
+    failure_kept: Duration::from_secs(5),
+};
+
+/// What a machine is made of, as far as k3s is published for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arch {
-    /// x86_64.
+    /// `x86_64`.
     Amd64,
-    /// aarch64.
+    /// `aarch64`.
     Arm64,
 }
 
 impl Arch {
-    /// The name of the binary among a release's assets.
-    fn asset(self) -> &'static str {
-        match self {
-            Self::Amd64 => "k3s",
-            Self::Arm64 => "k3s-arm64",
+    /// The word of `uname -m`; `None` for what k3s is not published for (32-bit ARM
+    /// and s390x are, and are not supported here).
+    pub fn of_machine(word: &str) -> Option<Self> {
+        match word {
+            "x86_64" | "amd64" => Some(Self::Amd64),
+            "aarch64" | "arm64" => Some(Self::Arm64),
+            _ => None,
         }
     }
+
     fn checksums(self) -> &'static str {
         match self {
             Self::Amd64 => "sha256sum-amd64.txt",
             Self::Arm64 => "sha256sum-arm64.txt",
         }
     }
+
+    fn binary(self) -> &'static str {
+        match self {
+            Self::Amd64 => "k3s",
+            Self::Arm64 => "k3s-arm64",
+        }
+    }
 }
 
-/// Why a release cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReleaseError {
-    /// The base URL of the host configuration is none.
-    #[error("{base:?} is not the base URL of a release server: {why}")]
-    Base {
-        /// The text.
-        base: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Not a version.
-    #[error("{0:?} is not a k3s version like v1.33.4+k3s1")]
-    Version(String),
-    /// The server has no such release.
-    #[error("there is no {url} (404): is the version spelled right?")]
-    NotFound {
-        /// What was asked for.
-        url: String,
-    },
-    /// The server answers otherwise than with content.
-    #[error("{url} answers {code}")]
-    Status {
-        /// What was asked for.
-        url: String,
-        /// HTTP status.
-        code: u16,
-    },
-    /// No answer.
-    #[error("{url} cannot be reached: {why}")]
-    Unreachable {
-        /// What was asked for.
-        url: String,
-        /// What happened.
-        why: String,
-    },
-    /// The answer ended in the middle.
-    #[error("{url} ended after {bytes} bytes: {why}")]
-    Truncated {
-        /// What was asked for.
-        url: String,
-        /// What had arrived.
-        bytes: u64,
-        /// What happened.
-        why: String,
-    },
-    /// The answer is larger than it can be.
-    #[error("{url} has more than {max} bytes")]
-    TooLarge {
-        /// What was asked for.
-        url: String,
-        /// The limit.
-        max: u64,
-    },
-    /// The checksum file does not name the binary.
-    #[error("{url} names no checksum of {asset}")]
-    NoChecksum {
-        /// The checksum file.
-        url: String,
-        /// The binary.
-        asset: &'static str,
-    },
-    /// The bytes are not those that were published.
-    #[error("the checksum does not match: {url} has {found}, published is {published}; it is not used")]
-    Checksum {
-        /// The binary.
-        url: String,
-        /// What arrived.
-        found: Digest,
-        /// What the checksum file says.
-        published: Digest,
-    },
-    /// The cache in the state directory.
-    #[error("cannot keep releases in {dir}: {why}")]
-    Cache {
-        /// The folder.
-        dir: String,
-        /// What happened.
-        why: String,
-    },
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        })
+    }
 }
 
-/// Releases below one base URL, kept in one folder.
+/// Releases of k3s and the cache of what was fetched of them.
 #[derive(Debug)]
 pub struct Releases {
-    base: Url,
-    client: Client,
+    base: String,
     cache: Cache,
-    known: Mutex<BTreeMap<String, Known>>,
-    /// One download at a time: machines ask for the same binary together.
-    downloading: Mutex<()>,
+    downloader: Downloader,
+    known: Mutex<Known>,
+    failure_kept: Duration,
+    /// One question for a digest at a time, too.
+    asking: tokio::sync::Mutex<()>,
+    /// One download at a time: many machines wait for the same binary.
+    fetching: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug, Clone)]
-enum Known {
-    Published(Digest),
-    Failed(ReleaseError, Instant),
+/// What this process has seen of the cache.
+#[derive(Debug, Default)]
+struct Known {
+    digests: BTreeMap<(String, Arch), Digest>,
+    failures: BTreeMap<(String, Arch), (ReleaseError, Instant)>,
+    /// Files whose content was found right, as they were then.
+    right: BTreeSet<Stamp>,
+}
+
+impl Known {
+    fn answer(
+        &self,
+        key: &(String, Arch),
+        failure_kept: Duration,
+    ) -> Option<Result<Digest, ReleaseError>> {
+        if let Some(digest) = self.digests.get(key) {
+            return Some(Ok(digest.clone()));
+        }
+        let (error, at) = self.failures.get(key)?;
+        (at.elapsed() < failure_kept).then(|| Err(error.clone()))
+    }
+
+    fn remember(&mut self, key: (String, Arch), answer: &Result<Digest, ReleaseError>) {
+        match answer {
+            Ok(digest) => {
+                self.failures.remove(&key);
+                self.digests.insert(key, digest.clone());
+            }
+            Err(error) => {
+                self.failures.insert(key, (error.clone(), Instant::now()));
+            }
+        }
+    }
 }
 
 impl Releases {
-    /// Releases at `<base>/<version>/<asset>`, kept in `dir`.
-    pub fn new(base: &str, dir: &Utf8Path) -> Result<Self, ReleaseError> {
-        let bad = |why: String| ReleaseError::Base {
-            base: base.to_owned(),
-            why,
-        };
-        let url = Url::parse(base).map_err(|error| bad(error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(bad("it must begin with http:// or https://".to_owned()));
-        }
-        // reqwest takes the process' provider; where there is one, it stays.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            drop(rustls::crypto::ring::default_provider().install_default());
-        }
-        let client = Client::builder()
-            .connect_timeout(CONNECT_LIMIT)
-            .read_timeout(SILENCE_LIMIT)
-            .user_agent(concat!("trueup/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| bad(error.to_string()))?;
-        let cache = Cache::open(dir).map_err(|error| ReleaseError::Cache {
-            dir: dir.to_string(),
-            why: error.to_string(),
-        })?;
+    /// Releases below `base`; what is fetched is kept in `cache`.
+    pub fn new(base: &str, cache: &Utf8Path) -> Result<Self, ReleaseError> {
+        Self::with_limits(base, cache, LIMITS)
+    }
+
+    pub(crate) fn with_limits(
+        base: &str,
+        cache: &Utf8Path,
+        limits: Limits,
+    ) -> Result<Self, ReleaseError> {
+        let base = download::checked_base(base)?;
         Ok(Self {
-            base: url,
-            client,
-            cache,
+            downloader: Downloader::new(&base, limits)?,
+            base,
+            cache: Cache::new(cache),
             known: Mutex::default(),
-            downloading: Mutex::default(),
+            failure_kept: limits.failure_kept,
+            asking: tokio::sync::Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
         })
     }
 
-    /// The published digest of a version's binary. Asked of the server once.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Sets and maps are whole whoever panicked.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn url(&self, version: &str, asset: &str) -> String {
+        format!("{}/{}/{asset}", self.base, version.replace('+', "%2B"))
+    }
+
+    /// SHA-256 of the binary of a release. Fetched once: a published release does
+    /// not change, and one that does is not to be believed.
     pub async fn digest(&self, version: &str, arch: Arch) -> Result<Digest, ReleaseError> {
         check_version(version)?;
-        let name = format!("{version}-{}", arch.asset());
-        let mut known = self.known.lock().await;
-        match known.get(&name) {
-            Some(Known::Published(digest)) => return Ok(digest.clone()),
-            Some(Known::Failed(error, when)) if when.elapsed() < FAILURE_KEPT => {
-                return Err(error.clone());
-            }
-            Some(Known::Failed(..)) | None => {}
+        let _one = self.asking.lock().await;
+        let key = (version.to_owned(), arch);
+        if let Some(known) = self.known().answer(&key, self.failure_kept) {
+            return known;
         }
-        let result = match self.cache.published(&name) {
+        let answer = match self.cache.digest(version, arch) {
             Some(digest) => Ok(digest),
             None => self.ask_digest(version, arch).await,
         };
-        let entry = match &result {
-            Ok(digest) => {
-                self.cache
-                    .remember(&name, digest)
-                    .map_err(|error| self.cache_error(&error))?;
-                Known::Published(digest.clone())
-            }
-            Err(error) => Known::Failed(error.clone(), Instant::now()),
-        };
-        known.insert(name, entry);
-        result
-    }
-
-    /// The path of a version's binary, verified now.
-    pub async fn binary(&self, version: &str, arch: Arch) -> Result<Utf8PathBuf, ReleaseError> {
-        let published = self.digest(version, arch).await?;
-        let _one = self.downloading.lock().await;
-        let cache = self.cache.clone();
-        let wanted = published.clone();
-        let found = tokio::task::spawn_blocking(move || cache.find(&wanted))
-            .await
-            .map_err(|error| self.cache_error(&std::io::Error::other(error)))?
-            .map_err(|error| self.cache_error(&error))?;
-        if let Some(path) = found {
-            return Ok(path);
-        }
-        let download = self.download(version, arch, &published);
-        let url = self.url(version, arch.asset());
-        let result = tokio::time::timeout(DOWNLOAD_LIMIT, download)
-            .await
-            .unwrap_or_else(|_| {
-                Err(ReleaseError::Unreachable {
-                    url: url.to_string(),
-                    why: format!("it took longer than {} s", DOWNLOAD_LIMIT.as_secs()),
-                })
-            });
-        if matches!(result, Err(ReleaseError::Checksum { .. })) {
-            // Whichever of the two is wrong: both are asked for again next time.
-            let name = format!("{version}-{}", arch.asset());
-            self.cache.forget(&name);
-            self.known.lock().await.remove(&name);
-        }
-        result
-    }
-
-    /// `+` of a version is a space to some servers: it is written `%2B`.
-    fn url(&self, version: &str, asset: &str) -> Url {
-        let mut url = self.base.clone();
-        let path = format!(
-            "{}/{}/{asset}",
-            self.base.path().trim_end_matches('/'),
-            version.replace('+', "%2B")
-        );
-        url.set_path(&path);
-        url
+        self.known().remember(key, &answer);
+        answer
     }
 
     async fn ask_digest(&self, version: &str, arch: Arch) -> Result<Digest, ReleaseError> {
         let url = self.url(version, arch.checksums());
-        let asking = async {
-            let response = self.get(&url).await?;
-            let mut text = Vec::new();
-            let mut stream = response.bytes_stream();
-            while let Some(piece) = stream.next().await {
-                let piece = piece.map_err(|error| truncated(&url, text.len() as u64, &error))?;
-                if text.len().saturating_add(piece.len()) > CHECKSUMS_BYTES_MAX {
-                    return Err(ReleaseError::TooLarge {
-                        url: url.to_string(),
-                        max: CHECKSUMS_BYTES_MAX as u64,
-                    });
-                }
-                text.extend_from_slice(&piece);
-            }
-            Ok(text)
-        };
-        let text = tokio::time::timeout(CHECKSUMS_LIMIT, asking)
-            .await
-            .map_err(|_| ReleaseError::Unreachable {
-                url: url.to_string(),
-                why: format!("it took longer than {} s", CHECKSUMS_LIMIT.as_secs()),
-            })??;
-        checksum_of(&String::from_utf8_lossy(&text), arch.asset()).ok_or_else(|| {
-            ReleaseError::NoChecksum {
-                url: url.to_string(),
-                asset: arch.asset(),
-            }
-        })
+        let bytes = self
+            .downloader
+            .small(&url, version, CHECKSUMS_BYTES_MAX)
+            .await?;
+        let digest = find_digest(&bytes, arch.binary())
+            .map_err(|why| ReleaseError::Checksums { url, why })?;
+        self.cache.put_digest(version, arch, &digest)?;
+        Ok(digest)
     }
 
-    async fn get(&self, url: &Url) -> Result<Response, ReleaseError> {
-        let response = self.client.get(url.clone()).send().await.map_err(|error| {
-            ReleaseError::Unreachable {
-                url: url.to_string(),
-                why: cause(&error),
-            }
-        })?;
-        match response.status() {
-            StatusCode::OK => Ok(response),
-            StatusCode::NOT_FOUND => Err(ReleaseError::NotFound {
-                url: url.to_string(),
-            }),
-            other => Err(ReleaseError::Status {
-                url: url.to_string(),
-                code: other.as_u16(),
-            }),
+    /// The verified binary of a release, as a file in the cache. Open it at once:
+    /// only the newest few are kept.
+    pub async fn binary(&self, version: &str, arch: Arch) -> Result<Utf8PathBuf, ReleaseError> {
+        let digest = self.digest(version, arch).await?;
+        let _one = self.fetching.lock().await;
+        if let Some(path) = self.cached(&digest).await? {
+            return Ok(path);
         }
-    }
-
-    async fn download(
-        &self,
-        version: &str,
-        arch: Arch,
-        published: &Digest,
-    ) -> Result<Utf8PathBuf, ReleaseError> {
-        let url = self.url(version, arch.asset());
-        let too_large = || ReleaseError::TooLarge {
-            url: url.to_string(),
-            max: BINARY_BYTES_MAX,
-        };
-        let response = self.get(&url).await?;
-        if response.content_length().unwrap_or(0) > BINARY_BYTES_MAX {
-            return Err(too_large());
-        }
-        let mut file = self
-            .cache
-            .download()
-            .map_err(|error| self.cache_error(&error))?;
-        let mut hasher = Sha256::new();
-        let mut bytes = 0_u64;
-        let mut stream = response.bytes_stream();
-        while let Some(piece) = stream.next().await {
-            let piece = piece.map_err(|error| truncated(&url, bytes, &error))?;
-            bytes = bytes.saturating_add(piece.len() as u64);
-            if bytes > BINARY_BYTES_MAX {
-                return Err(too_large());
-            }
-            hasher.update(&piece);
-            file.write_all(&piece)
-                .map_err(|error| self.cache_error(&error))?;
-        }
-        let found = Digest(hex(&hasher.finalize()));
-        if found != *published {
-            return Err(ReleaseError::Checksum {
-                url: url.to_string(),
-                found,
-                published: published.clone(),
+        let url = self.url(version, arch.binary());
+        let file = self.cache.new_file()?;
+        let (file, got) = self
+            .downloader
+            .large(&url, version, BINARY_BYTES_MAX, file)
+            .await?;
+        if got != digest {
+            // Which of the two files is wrong is unknown: both are fetched again.
+            self.known().digests.remove(&(version.to_owned(), arch));
+            self.cache.forget_digest(version, arch);
+            return Err(ReleaseError::ChecksumMismatch {
+                url,
+                wanted: digest,
+                got,
             });
         }
-        let cache = self.cache.clone();
-        tokio::task::spawn_blocking(move || cache.keep(file, &found))
-            .await
-            .map_err(|error| self.cache_error(&std::io::Error::other(error)))?
-            .map_err(|error| self.cache_error(&error))
+        let (path, stamp) = self.cache.keep(file, &digest)?;
+        self.known().right.insert(stamp);
+        Ok(path)
     }
 
-    fn cache_error(&self, error: &std::io::Error) -> ReleaseError {
-        ReleaseError::Cache {
-            dir: self.cache.dir().to_string(),
-            why: error.to_string(),
+    /// The cached file, if its content is right. One that was found right and has
+    /// not been touched since is not read again.
+    async fn cached(&self, digest: &Digest) -> Result<Option<Utf8PathBuf>, ReleaseError> {
+        let Some((path, stamp)) = self.cache.find(digest) else {
+            return Ok(None);
+        };
+        if self.known().right.contains(&stamp) {
+            return Ok(Some(path));
         }
+        if cache::digest_of(&path).await.as_ref() == Some(digest) {
+            self.known().right.insert(stamp);
+            return Ok(Some(path));
+        }
+        tracing::warn!(%path, "a cached release is damaged; it is fetched again");
+        Ok(None)
     }
 }
 
+/// A version becomes part of a URL and of a file name.
 fn check_version(version: &str) -> Result<(), ReleaseError> {
-    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-');
-    if version.starts_with('v') && version.len() <= 64 && version.bytes().all(ok) {
-        Ok(())
-    } else {
-        Err(ReleaseError::Version(version.chars().take(80).collect()))
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".+-_".contains(c);
+    let sound = version.starts_with('v') && version.len() <= 64 && version.chars().all(plain);
+    if sound {
+        return Ok(());
     }
-}
-
-/// The digest of `asset` in a file as `sha256sum` writes it.
-pub(super) fn checksum_of(text: &str, asset: &str) -> Option<Digest> {
-    text.lines().find_map(|line| {
-        let (digest, name) = line.split_once(char::is_whitespace)?;
-        let name = name.trim().trim_start_matches('*');
-        let whole = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
-        (name == asset && whole).then(|| Digest(digest.to_ascii_lowercase()))
+    Err(ReleaseError::Version {
+        version: version.chars().take(64).collect(),
     })
 }
 
-fn truncated(url: &Url, bytes: u64, error: &reqwest::Error) -> ReleaseError {
-    ReleaseError::Truncated {
-        url: url.to_string(),
-        bytes,
-        why: cause(error),
+/// `<64 hex digits>  <name>`, as `sha256sum` writes it (`*` before the name in
+/// binary mode).
+fn find_digest(bytes: &[u8], name: &str) -> Result<Digest, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut found = text.lines().filter_map(|line| {
+        let (digest, file) = line.split_once(char::is_whitespace)?;
+        let file = file.trim().trim_start_matches('*');
+        (file == name).then_some(digest)
+    });
+    let digest = found
+        .next()
+        .ok_or_else(|| format!("it has no line for {name}"))?;
+    if found.next().is_some_and(|other| other != digest) {
+        return Err(format!("it has two different lines for {name}"));
+    }
+    let is_hex = digest
+        .bytes()
+        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if digest.len() == 64 && is_hex {
+        Ok(Digest(digest.to_owned()))
+    } else {
+        Err(format!("its line for {name} has no SHA-256"))
     }
 }
 
-/// reqwest's own message repeats the URL; the innermost one says what happened.
-fn cause(error: &reqwest::Error) -> String {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
-}
+#[cfg(test)]
+mod tests;

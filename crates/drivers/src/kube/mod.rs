@@ -22,7 +22,7 @@ mod route;
 mod wire;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ use self::route::Route;
 
 /// Longest wait for the watches to come into step, and for objects that must be
 /// asked for by name. What has not come by then is blind, and said to be.
-const IN_STEP_LIMIT: Duration = Duration::from_secs(40);
+const IN_STEP_LIMIT: Duration = Duration::from_secs(25);
 /// Kinds that are watched at most: each costs a connection.
 const KINDS_MAX: usize = 200;
 
@@ -156,7 +156,9 @@ impl KubeApi {
         }
         self.wait(until, |state| settled(state, &ground)).await;
         Self::ground(&self.hub.read(), self.cluster.as_str())?;
-        let wanted = self.wanted(kinds);
+        let mut wanted = wanted(&self.hub.read(), kinds);
+        // What is left out here is blind, and said to be.
+        wanted.truncate(KINDS_MAX);
         for subject in &wanted {
             feed::spawn(&self.hub, subject.clone());
         }
@@ -168,30 +170,18 @@ impl KubeApi {
         Ok(())
     }
 
-    /// Kinds of the inventories and those that were asked for.
-    fn wanted(&self, kinds: &[(String, String)]) -> Vec<Subject> {
-        let state = self.hub.read();
-        let mut wanted: std::collections::BTreeSet<(String, String)> =
-            kinds.iter().cloned().collect();
-        for (_, inventory) in state.cache.records.inventories() {
-            for entry in &inventory.entries {
-                let object = &entry.object;
-                wanted.insert((object.api_version.clone(), object.kind.clone()));
-            }
-        }
-        wanted
-            .into_iter()
-            .take(KINDS_MAX)
-            .map(|(api_version, kind)| Subject::Kind(api_version, kind))
-            .collect()
-    }
-
     fn snapshot(&self, kinds: &[(String, String)]) -> Result<ClusterFacts, ClusterError> {
         let state = self.hub.read();
         Self::ground(&state, self.cluster.as_str())?;
         let cache = &state.cache;
         let (owner, paused) = cache.records.owner();
         let mut blind = state.blind(Instant::now());
+        for subject in wanted(&state, kinds) {
+            if !state.feeds.contains_key(&subject) {
+                let why = format!("more than {KINDS_MAX} kinds would have to be watched");
+                blind.insert(subject.blind_key(), why);
+            }
+        }
         for lookup in cache.lookups() {
             let object = &lookup.object;
             blind
@@ -231,6 +221,21 @@ impl Drop for KubeApi {
     fn drop(&mut self) {
         self.hub.stop.cancel();
     }
+}
+
+/// Kinds of the inventories and those that were asked for.
+fn wanted(state: &State, kinds: &[(String, String)]) -> Vec<Subject> {
+    let mut wanted: BTreeSet<(String, String)> = kinds.iter().cloned().collect();
+    for (_, inventory) in state.cache.records.inventories() {
+        for entry in &inventory.entries {
+            let object = &entry.object;
+            wanted.insert((object.api_version.clone(), object.kind.clone()));
+        }
+    }
+    wanted
+        .into_iter()
+        .map(|(api_version, kind)| Subject::Kind(api_version, kind))
+        .collect()
 }
 
 /// Each of these watches has something to say: it is in step, or why it is not.

@@ -22,9 +22,9 @@ use crate::tls::Validity;
 /// Where a k3s server keeps its admin's kubeconfig.
 const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
 /// Longest wait for a connection with TLS to one server, before the next is tried.
-const DIAL_LIMIT: Duration = Duration::from_secs(8);
+const DIAL_LIMIT: Duration = Duration::from_secs(6);
 /// Longest wait for a machine to hand over its kubeconfig.
-const READ_LIMIT: Duration = Duration::from_secs(20);
+const READ_LIMIT: Duration = Duration::from_secs(10);
 /// A certificate is read again when less than this is left, or a third of its life.
 const RENEW_BEFORE_S: i64 = 3600;
 /// k3s renews certificates at its start only, so the file may hold an old one for
@@ -165,6 +165,8 @@ impl Route {
             return credential::parse(given).map_err(|error| Fault::Credential(error.to_string()));
         }
         let mut tried = Vec::new();
+        // A machine that does not answer says nothing about the credential.
+        let mut answered = false;
         for index in self.order() {
             let Some(Target::Through(node, shell)) = self.targets.get(index) else {
                 continue;
@@ -173,15 +175,26 @@ impl Route {
             let why = match read {
                 Ok(Ok(Some(text))) => match credential::parse(&text) {
                     Ok(credential) => return Ok(credential),
-                    Err(error) => error.to_string(),
+                    Err(error) => {
+                        answered = true;
+                        error.to_string()
+                    }
                 },
-                Ok(Ok(None)) => format!("{KUBECONFIG} does not exist"),
+                Ok(Ok(None)) => {
+                    answered = true;
+                    format!("{KUBECONFIG} does not exist")
+                }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("no answer within {} s", READ_LIMIT.as_secs()),
             };
             tried.push(format!("{node}: {why}"));
         }
-        Err(Fault::Credential(tried.join("; ")))
+        let why = tried.join("; ");
+        Err(if answered || tried.is_empty() {
+            Fault::Credential(why)
+        } else {
+            Fault::NotSent(why)
+        })
     }
 
     /// Indices of targets, the preferred one first.

@@ -152,6 +152,7 @@ impl Wire {
                 _wire: self,
                 body: response.into_body(),
                 buffer: Vec::new(),
+                start: 0,
                 searched: 0,
             }));
         }
@@ -169,7 +170,9 @@ pub(crate) struct Lines {
     _wire: Wire,
     body: Incoming,
     buffer: Vec<u8>,
-    /// How far the buffer is known to hold no line end.
+    /// Where the next line begins in the buffer.
+    start: usize,
+    /// How far the buffer is known to hold no further line end.
     searched: usize,
 }
 
@@ -180,12 +183,19 @@ impl Lines {
         loop {
             let fresh = self.buffer.get(self.searched..).unwrap_or_default();
             if let Some(at) = fresh.iter().position(|byte| *byte == b'\n') {
-                let rest = self.buffer.split_off(self.searched + at + 1);
-                let mut line = std::mem::replace(&mut self.buffer, rest);
-                self.searched = 0;
-                line.pop();
+                let end = self.searched + at;
+                let line = self
+                    .buffer
+                    .get(self.start..end)
+                    .unwrap_or_default()
+                    .to_vec();
+                self.start = end + 1;
+                self.searched = self.start;
                 return Ok(Some(line));
             }
+            // What was handed out goes before more comes in.
+            self.buffer.drain(..self.start);
+            self.start = 0;
             self.searched = self.buffer.len();
             if self.searched > LINE_BYTES_MAX {
                 return Err(Fault::Lost(format!(

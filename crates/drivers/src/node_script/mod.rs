@@ -12,31 +12,42 @@ mod words;
 pub(crate) use calls::{job, probe, read_secret, stage, start, sweep};
 pub(crate) use exec::{Call, Exec, Output};
 
-/// The script, sent whole as the command of every call. It stays below 60 KiB,
-/// since Linux bounds one argument to 128 KiB (`MAX_ARG_STRLEN`).
-pub(crate) const SCRIPT: &str = include_str!("trueup-node.sh");
+/// The script, sent whole with every call. It stays below 60 KiB, since Linux bounds
+/// one argument to 128 KiB (`MAX_ARG_STRLEN`).
+/// Every part knows those before it; `main` does what is asked for, and must be last.
+pub(crate) const SCRIPT: &str = concat!(
+    include_str!("script/base.sh"),
+    include_str!("script/owner.sh"),
+    include_str!("script/probe.sh"),
+    include_str!("script/stage.sh"),
+    include_str!("script/job.sh"),
+    include_str!("script/operation.sh"),
+    include_str!("script/main.sh"),
+);
 
 /// What the script calls itself in its first line of reply.
 pub(crate) const SCRIPT_VERSION: &str = "1";
 
-/// The remote command for `sh`: one argument that any login shell passes on
-/// whole. `'` is the only character that ends a single-quoted word.
-pub(crate) fn command_line(sudo: bool, args: &[&str]) -> String {
-    let mut line = String::with_capacity(SCRIPT.len() + 1024);
-    line.push_str(if sudo { "sudo -n sh -c " } else { "sh -c " });
-    push_quoted(&mut line, SCRIPT);
-    line.push_str(" trueup");
-    for arg in args {
-        line.push(' ');
-        push_quoted(&mut line, arg);
-    }
-    line
+/// What `sh -c` runs: a shell that takes the script from the beginning of stdin,
+/// where the call's own input follows. Given as an argument, sudo would write the
+/// whole script into the system's log, some 25 lines at each look. `head -c` reads
+/// no byte too many. A script that was cut off does nothing: what it does comes last.
+pub(crate) fn loader() -> String {
+    let size = SCRIPT.len();
+    format!(r#"exec sh -c "$(head -c {size})" trueup "$@""#)
 }
 
-fn push_quoted(line: &mut String, text: &str) {
-    line.push('\'');
-    line.push_str(&text.replace('\'', r"'\''"));
-    line.push('\'');
+/// The remote command of a call.
+pub(crate) fn command_line(sudo: bool, args: &[&str]) -> String {
+    let sudo = if sudo { "sudo -n " } else { "" };
+    let mut line = format!("{sudo}sh -c '{}' trueup", loader());
+    for arg in args {
+        line.push_str(" '");
+        // `'` is the only character that ends a single-quoted word.
+        line.push_str(&arg.replace('\'', r"'\''"));
+        line.push('\'');
+    }
+    line
 }
 
 #[cfg(test)]
@@ -47,15 +58,19 @@ mod tests {
     fn the_script_fits_its_bounds() {
         assert!(SCRIPT.len() < 60 * 1024, "{} bytes", SCRIPT.len());
         assert!(SCRIPT.contains(&format!("\nversion={SCRIPT_VERSION}\n")));
-        // fish takes these for escapes within single quotes.
-        assert!(!SCRIPT.contains(r"\\") && !SCRIPT.contains(r"\'"));
+        // What it does must come last: a script that was cut off must do nothing.
+        let last = SCRIPT.rsplit("\n}\n").next().unwrap();
+        assert!(last.starts_with("\nverb=${1:-}\ncase $verb in\n"), "{last}");
         assert!(!SCRIPT.contains("eval "), "a value must never become code");
     }
 
     #[test]
     fn quoting_keeps_every_character() {
         let line = command_line(true, &["probe", "it's $(x) `y` \"z\" \\"]);
-        assert!(line.starts_with("sudo -n sh -c '"));
-        assert!(line.ends_with(r#" trueup 'probe' 'it'\''s $(x) `y` "z" \'"#));
+        assert!(line.starts_with("sudo -n sh -c 'exec sh -c"), "{line}");
+        assert!(
+            line.ends_with(r#" trueup 'probe' 'it'\''s $(x) `y` "z" \'"#),
+            "{line}"
+        );
     }
 }

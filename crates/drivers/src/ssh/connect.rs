@@ -19,7 +19,7 @@ use super::settings::{Hop, SshSettings};
 /// A connection that is logged in, and those that carry it.
 pub(super) struct Link {
     pub(super) handle: Handle<Pins>,
-    carrier: Option<Box<Link>>,
+    carrier: Option<Box<Self>>,
 }
 
 impl std::fmt::Debug for Link {

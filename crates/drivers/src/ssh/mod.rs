@@ -10,6 +10,8 @@ mod process;
 mod session;
 mod settings;
 mod shell;
+#[cfg(test)]
+mod tests;
 
 pub use allow::{AllowList, BadAllow};
 pub use local::LocalShell;

@@ -6,19 +6,24 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, Command};
 use trueup_model::port::{Delivery, NodeError};
 
-use crate::node_script::{Call, Output, SCRIPT};
+use crate::node_script::{Call, Output, SCRIPT, loader};
 
 /// Runs the script on this machine; through sudo where we are not root.
 pub(super) async fn run(sudo: bool, call: &Call<'_>) -> Result<Output, NodeError> {
-    let mut command = if sudo {
-        let mut command = Command::new("sudo");
+    let mut command = Command::new(if sudo { "sudo" } else { "/bin/sh" });
+    if sudo {
         command.args(["-n", "/bin/sh"]);
-        command
-    } else {
-        Command::new("/bin/sh")
+    }
+    let stdin: Vec<&[u8]> = [SCRIPT.as_bytes()]
+        .into_iter()
+        .chain(call.stdin.iter().copied())
+        .collect();
+    let call = &Call {
+        stdin: &stdin,
+        ..call.clone()
     };
     command
-        .args(["-c", SCRIPT, "trueup"])
+        .args(["-c", &loader(), "trueup"])
         .args(call.args)
         .current_dir("/")
         .stdin(Stdio::piped())

@@ -70,10 +70,8 @@ async fn listen(reader: &mut ChannelReadHalf, call: &Call<'_>) -> Result<Output,
         stderr: Vec::new(),
     };
     let mut code = None;
-    let mut begun = false;
     while let Some(message) = reader.wait().await {
         match message {
-            ChannelMsg::Success => begun = true,
             ChannelMsg::Failure => {
                 return Err(Ended::Error(NodeError::Failed {
                     what: call.what.to_owned(),
@@ -104,13 +102,10 @@ async fn listen(reader: &mut ChannelReadHalf, call: &Call<'_>) -> Result<Output,
             output.code = code;
             Ok(output)
         }
+        // Even where it was not confirmed, the server may have begun.
         None => Err(Ended::Broken(
             "the channel closed without an exit code".to_owned(),
-            if begun {
-                Delivery::Unknown
-            } else {
-                Delivery::NotSent
-            },
+            Delivery::Unknown,
         )),
     }
 }

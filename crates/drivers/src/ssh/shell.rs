@@ -18,7 +18,7 @@ use trueup_model::port::{ByteStream, Delivery, NodeError, NodeShell, Staged};
 use super::connect::{CHANNEL_LIMIT, Link, connect};
 use super::session::{Ended, run};
 use super::settings::SshSettings;
-use crate::node_script::{self, Call, Exec, Output, command_line};
+use crate::node_script::{self, Call, Exec, Output, SCRIPT, command_line};
 
 /// Session channels at once. sshd's `MaxSessions` is 10, but it frees a slot only
 /// after both sides have closed: with 6 lanes some of 200 commands were refused,
@@ -134,6 +134,14 @@ async fn open_session(link: &Link) -> Result<russh::Channel<russh::client::Msg>,
 impl Exec for SshShell {
     async fn exec(&self, call: Call<'_>) -> Result<Output, NodeError> {
         let command = command_line(self.sudo, call.args);
+        let stdin: Vec<&[u8]> = [SCRIPT.as_bytes()]
+            .into_iter()
+            .chain(call.stdin.iter().copied())
+            .collect();
+        let call = Call {
+            stdin: &stdin,
+            ..call
+        };
         let _permit = timeout(call.limit, self.sessions.acquire())
             .await
             .map_err(|_| call.timed_out(Delivery::NotSent))?

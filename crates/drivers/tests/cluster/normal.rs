@@ -86,6 +86,45 @@ async fn values_that_the_server_writes_otherwise() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_maps_of_both_sorts() {
+    let stage = Stage::start();
+    let kinds = [
+        kind("networking.k8s.io/v1", "NetworkPolicy"),
+        kind("apps/v1", "Deployment"),
+    ];
+    // A selector is one value: an empty one that is filled selects something else.
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "all"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}});
+    let patch = r#"{"spec":{"podSelector":{"matchLabels":{"a":"b"}}}}"#;
+    check(
+        &stage,
+        policy,
+        &kinds,
+        &reference("networking.k8s.io/v1", "NetworkPolicy", "default", "all"),
+        &["patch", "networkpolicy/all", "-p", patch],
+        &["spec.podSelector: {\"matchLabels\":{\"a\":\"b\"}} (applied: {})"],
+    )
+    .await;
+    // A security context is a map of fields: those that others set are theirs.
+    let mut web = deployment("web", 1);
+    web["spec"]["template"]["spec"]["securityContext"] = json!({});
+    let base = baseline(&stage.apply(web).await);
+    let object = reference("apps/v1", "Deployment", "default", "web");
+    let patch = r#"{"spec":{"template":{"spec":{"securityContext":{"runAsUser":7}}}}}"#;
+    stage
+        .plane
+        .kubectl(&["patch", "deployment/web", "-p", patch])
+        .unwrap();
+    let (facts, _) = stage
+        .facts_until("their field", &kinds, SOON, |facts| {
+            let live = &facts.objects[&object].json;
+            live["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 7
+        })
+        .await;
+    assert_eq!(drift(&base, &facts, &object), vec![]);
+}
+
 const MUTATING: &str = r#"
 apiVersion: admissionregistration.k8s.io/VERSION
 kind: MutatingAdmissionPolicy

@@ -81,6 +81,13 @@ async fn nothing_is_reached_but_through_the_machine() {
     assert!(matches!(error, ClusterError::Unreachable { .. }), "{error}");
     assert!(shell.dials.load(Ordering::Relaxed) > 0);
     assert_eq!(plane.audit_lines("trueup").unwrap(), Vec::<String>::new());
+    // A machine that is away says nothing of the credential either.
+    let away = Arc::new(LoopbackShell::away());
+    let error = crate::stage::api(vec![("s1", away)])
+        .facts(&[])
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ClusterError::Unreachable { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,13 +121,18 @@ async fn an_endpoint_comes_first() {
 
 /// A kubeconfig with a client certificate, as k3s writes it.
 fn with_certificate(plane: &ControlPlane, authority: &Authority, left: Duration) -> Vec<u8> {
-    let mut config: Value = serde_json::from_slice(&kubeconfig(plane, "trueup")).unwrap();
     let pair = authority.client("trueup", Duration::from_secs(30), left);
-    config["users"][0]["user"] = json!({
-        "client-certificate-data": STANDARD.encode(pair.cert),
-        "client-key-data": STANDARD.encode(pair.key),
-    });
-    config.to_string().into_bytes()
+    let ca = STANDARD.encode(std::fs::read(plane.ca_path()).unwrap());
+    let (cert, key) = (STANDARD.encode(pair.cert), STANDARD.encode(pair.key));
+    let server = plane.server_url();
+    format!(
+        "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {ca}\n    \
+         server: {server}\n  name: default\ncontexts:\n- context:\n    cluster: default\n    \
+         user: default\n  name: default\ncurrent-context: default\nkind: Config\n\
+         preferences: {{}}\nusers:\n- name: default\n  user:\n    \
+         client-certificate-data: {cert}\n    client-key-data: {key}\n"
+    )
+    .into_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,7 @@ pub struct LoopbackShell {
     pub port: AtomicU16,
     pub dials: AtomicUsize,
     pub reads: AtomicUsize,
+    is_away: bool,
 }
 
 impl LoopbackShell {
@@ -39,6 +40,14 @@ impl LoopbackShell {
     /// A k3s server, as far as its kubeconfig goes.
     pub fn new(kubeconfig: Vec<u8>) -> Self {
         Self::with_files([(KUBECONFIG.to_owned(), kubeconfig)])
+    }
+
+    /// A machine that does not answer.
+    pub fn away() -> Self {
+        Self {
+            is_away: true,
+            ..Self::default()
+        }
     }
 
     pub fn write(&self, path: &str, text: Vec<u8>) {
@@ -81,6 +90,9 @@ impl NodeShell for LoopbackShell {
 
     async fn read_secret(&self, path: &str) -> Result<Option<SecretSlice<u8>>, NodeError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        if self.is_away {
+            return Err(unreachable(&io::Error::other("it is off")));
+        }
         let text = self.files.lock().unwrap().get(path).cloned();
         Ok(text.map(SecretSlice::from))
     }

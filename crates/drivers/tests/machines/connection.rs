@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use secrecy::SecretSlice;
 use trueup_bed::Bed;
 use trueup_bed::wait::wait_until;
 use trueup_drivers::ssh::{AllowList, Hop, SshSettings, SshShell};
 use trueup_model::facts::machine::ProbeRequest;
-use trueup_model::port::{Delivery, NodeError, NodeShell};
+use trueup_model::id::Digest;
+use trueup_model::port::{Delivery, NodeError, NodeShell, Staged};
 
-use crate::world::{bed, hop, identity, install, job, look, perform, shell, stage, value};
+use crate::world::{bed, hop, identity, install, job, look, perform, shell, value};
 
 fn direct(hop: Hop) -> SshShell {
     SshShell::new(SshSettings::direct(hop, Arc::new(AllowList::everywhere())))
@@ -335,13 +337,42 @@ async fn what_the_login_shell_says_does_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn looking_does_not_fill_the_log() {
+    let bed = bed(1);
+    let machine = bed.machine("m1");
+    let shell = shell(&bed, "m1", "ops");
+    probe(&shell).await.unwrap();
+    let bytes = || -> usize {
+        let log = machine.sh("journalctl --no-pager -o cat | wc -c").unwrap();
+        log.trim().parse().unwrap()
+    };
+    let before = bytes();
+    for _ in 0..10 {
+        probe(&shell).await.unwrap();
+    }
+    let each = (bytes() - before) / 10;
+    assert!(each < 500, "{each} bytes of log at each look");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_big_binary_is_quick() {
     let bed = bed(1);
     let shell = shell(&bed, "m1", "root");
     let content: Vec<u8> = (0..25_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let job = job("big", 1, vec![install("/usr/local/bin/big", &content)]);
     let begun = Instant::now();
-    stage(&shell, &job, "/usr/local/bin/big", &content).await;
+    let sha256 = Digest::of(&content);
+    println!("100 MB hashed in {:?}", begun.elapsed());
+    let content = SecretSlice::from(content);
+    probe(&shell).await.unwrap();
+    let begun = Instant::now();
+    let file = Staged {
+        job: &job.id,
+        path: "/usr/local/bin/big",
+        sha256: &sha256,
+        content: &content,
+    };
+    shell.stage(file).await.unwrap();
     println!("100 MB staged in {:?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(60));
     assert_eq!(perform(&shell, &job).await, (0, String::new()));
