@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use trueup_model::facts::machine::{Datastore, MachineFacts};
+use trueup_model::facts::machine::{Datastore, FileFact, MachineFacts};
 use trueup_model::id::NodeName;
 use trueup_model::kinds::Role;
 
@@ -19,6 +19,17 @@ pub(crate) fn plan(draft: &mut Draft, desired: &DesiredUnit, seen: &SeenUnit, co
     let Some(cluster) = &desired.cluster else {
         return;
     };
+    if let Some(server) = sealed(desired, cluster, seen) {
+        draft.wait(
+            format!("{}:token", cluster.name),
+            WaitKind::Broken,
+            format!(
+                "the token differs from the one that {server} holds the cluster's data with [{}]; k3s does not start with another one: commit the old token again",
+                cluster.origin
+            ),
+        );
+        return;
+    }
     let entries = entries(desired, seen);
     for machine in desired.machines.values() {
         let Some(facts) = seen.machine(&machine.name) else {
@@ -35,6 +46,30 @@ pub(crate) fn plan(draft: &mut Draft, desired: &DesiredUnit, seen: &SeenUnit, co
             Err(why) => draft.wait(format!("{}:k3s", machine.name), WaitKind::Unknown, why),
         }
     }
+}
+
+/// A server with data whose token is another one than is wanted now. The token is the
+/// key of the data (k3s: cluster/storage.go, "encrypted with different token"): no
+/// configuration changes it, and a server that is started with another one stays down.
+/// Where the wanted one lies on the machine already, somebody rotated it there.
+fn sealed<'a>(
+    desired: &'a DesiredUnit,
+    cluster: &DesiredCluster,
+    seen: &SeenUnit,
+) -> Option<&'a NodeName> {
+    let wanted = &cluster.token.as_ref().ok()?.sha256;
+    let server = desired.servers().find(|server| {
+        let Some(facts) = seen.machine(&server.name) else {
+            return false;
+        };
+        let record = facts.owner.as_ref();
+        let written = record.and_then(|record| record.files.get(crate::paths::TOKEN_PATH));
+        let live = facts.files.get(crate::paths::TOKEN_PATH);
+        facts.k3s.datastore != Datastore::None
+            && written.is_some_and(|written| written != wanted)
+            && !matches!(live, Some(FileFact::Present { sha256, .. }) if sha256 == wanted)
+    })?;
+    Some(&server.name)
 }
 
 /// What the servers say about where the cluster is.
@@ -119,7 +154,6 @@ fn first_url(entries: &Entries, own: &str) -> Option<String> {
 
 /// How the machine entered, by the configuration that it has.
 fn current(facts: &MachineFacts) -> Option<Entry> {
-    use trueup_model::facts::machine::FileFact;
     match facts.files.get(crate::paths::CONFIG_PATH)? {
         FileFact::Present {
             content: Some(text),

@@ -246,6 +246,26 @@ fn a_changed_option_restarts_one_machine_at_a_time() {
 }
 
 #[test]
+fn another_token_is_told_and_no_k3s_is_touched() {
+    let mut desired = bed();
+    let seen = converged(&desired);
+    let token = desired.cluster.as_mut().unwrap().token.as_mut().unwrap();
+    token.sha256 = Digest::of(b"another");
+    for machine in desired.machines.values_mut() {
+        let k3s = machine.k3s.as_mut().unwrap();
+        k3s.options.insert("debug".into(), true.into());
+    }
+    let now = round(&desired, &seen, &context());
+    assert!(now.ready.is_empty() && now.held.is_empty(), "{now:#?}");
+    assert!(
+        now.waits
+            .iter()
+            .any(|wait| wait.kind == WaitKind::Broken && wait.reason.contains("s1")),
+        "{now:#?}"
+    );
+}
+
+#[test]
 fn no_server_is_restarted_while_another_is_not_ready() {
     let mut desired = bed();
     let mut seen = converged(&desired);

@@ -38,7 +38,7 @@ pub enum ReleaseError {
     },
     /// The bytes are not those of the release.
     #[error(
-        "{url} has SHA-256 {got}, and its checksum file says {wanted}; \
+        "the checksum does not match: {url} has SHA-256 {got}, and its checksum file says {wanted}; \
          nothing of it is used: it is fetched again, look at the server if it stays so"
     )]
     ChecksumMismatch {
