@@ -44,9 +44,11 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
     let repo = office.runtime.host.settings.repo.clone();
     let pushed = Arc::new(Notify::new());
     let watcher = RefWatch::new(&repo.url, Arc::clone(&pushed));
-    let poll = match &watcher {
-        Some(_) => LOCAL_POLL,
-        None => Duration::from_secs(repo.interval_s.max(1)),
+    let local = repo.url.starts_with('/') || repo.url.starts_with("file://");
+    let poll = if local || watcher.is_some() {
+        LOCAL_POLL
+    } else {
+        Duration::from_secs(repo.interval_s.max(1))
     };
     let mut look = ticker(poll);
     let mut deliveries = ticker(OUTBOX_EVERY);

@@ -15,7 +15,7 @@ use super::clock::now_s;
 use super::commit::Commit;
 use super::host::{Host, HostError};
 use super::result::ApplyResult;
-use super::runtime::{Runtime, seconds};
+use super::runtime::{Runtime, seconds, step_key, wait_key};
 use super::socket::{self, Client};
 use super::tip;
 use super::view::{
@@ -295,9 +295,22 @@ impl Office {
         let told = driven.and_then(|driven| driven.engine.told());
         (status.state, status.description) = state_of(round, phase, told);
         if let Some(round) = round {
-            status.steps = round.ready.iter().map(step_line).collect();
-            status.held = round.held.iter().map(held_line).collect();
-            status.waits = round.waits.iter().map(wait_line).collect();
+            let aged = |key: String, line: String| match runtime.since(unit, &key) {
+                Some(at) => format!("{line} (for {} s)", now_s() - at),
+                None => line,
+            };
+            let steps = round.ready.iter();
+            status.steps = steps
+                .map(|step| aged(step_key(step), step_line(step)))
+                .collect();
+            let held = round.held.iter();
+            status.held = held
+                .map(|held| aged(step_key(&held.step), held_line(held)))
+                .collect();
+            let waits = round.waits.iter();
+            status.waits = waits
+                .map(|wait| aged(wait_key(wait), wait_line(wait)))
+                .collect();
         }
         status
     }

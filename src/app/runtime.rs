@@ -34,6 +34,8 @@ pub struct Runtime {
     means: BTreeMap<UnitId, Means>,
     /// Last facts, for plans and statuses.
     pub(crate) seen: BTreeMap<UnitId, (i64, SeenUnit)>,
+    /// Since when each line of a unit's status has stood.
+    since: BTreeMap<UnitId, BTreeMap<String, i64>>,
     /// Rounds of units that no engine drives (`status` without a loop).
     pub(crate) rounds: BTreeMap<UnitId, Round>,
     /// Steps that a plan file allows; `None`: all.
@@ -59,6 +61,7 @@ impl Runtime {
             means: BTreeMap::new(),
             seen: BTreeMap::new(),
             rounds: BTreeMap::new(),
+            since: BTreeMap::new(),
             allowed: None,
             held: None,
             branch_problem: None,
@@ -285,7 +288,18 @@ impl Runtime {
         };
         let driven = self.units.get_mut(&unit)?;
         let effects = driven.on(&self.driver, &unit, event, now);
+        let lines = driven.engine.round().map(round_keys).unwrap_or_default();
+        let since = self.since.entry(unit.clone()).or_default();
+        since.retain(|line, _| lines.contains(line));
+        for line in lines {
+            since.entry(line).or_insert(now);
+        }
         Some((unit, effects))
+    }
+
+    /// Since when a step or wait has stood in a unit's status.
+    pub(crate) fn since(&self, unit: &UnitId, key: &str) -> Option<i64> {
+        self.since.get(unit)?.get(key).copied()
     }
 
     /// Take a unit over: an epoch that is newer than any that its targets know.
@@ -320,6 +334,22 @@ impl Runtime {
     pub fn tip(&self) -> Option<&CommitId> {
         self.commit.as_ref().map(|commit| &commit.id)
     }
+}
+
+/// What a status line is known by, whatever its numbers say now.
+pub(crate) fn step_key(step: &trueup_model::step::Step) -> String {
+    format!("step {}", step.id)
+}
+
+/// What a wait is known by.
+pub(crate) fn wait_key(wait: &trueup_core::plan::Wait) -> String {
+    format!("wait {} {:?}", wait.subject, wait.kind)
+}
+
+fn round_keys(round: &Round) -> BTreeSet<String> {
+    let held = round.held.iter().map(|held| &held.step);
+    let steps = round.ready.iter().chain(held).map(step_key);
+    steps.chain(round.waits.iter().map(wait_key)).collect()
 }
 
 /// The store's key of a take-over that somebody asked for.

@@ -71,7 +71,10 @@ impl Speaker<'_> {
             .collect();
         match bad.first() {
             None => {
-                let text = format!("true: {} units", units.len());
+                let text = match units.len() {
+                    1 => "true: 1 unit".to_owned(),
+                    count => format!("true: {count} units"),
+                };
                 self.say("converged", VerdictState::Success, &text);
             }
             Some((unit, judgement)) => {

@@ -369,5 +369,12 @@ async fn old_jobs_are_swept() {
         JobState::Ended { .. }
     ));
     assert_eq!(shell.job(&running.id, 0).await.unwrap(), JobState::Running);
+    // Where there are many, a new job clears up.
+    machine
+        .sh("cd /var/lib/trueup/jobs; for n in $(seq 300); do mkdir aa-1-$n; done; touch -d '8 days ago' aa-1-*")
+        .unwrap();
+    assert_eq!(perform(&shell, &job("ended", 3, vec![])).await.0, 0);
+    let left = machine.sh("ls /var/lib/trueup/jobs | wc -l").unwrap();
+    assert_eq!(left.trim(), "3");
     machine.sh("touch /run/go").unwrap();
 }

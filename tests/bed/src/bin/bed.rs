@@ -1,14 +1,22 @@
 //! The bed by hand.
 //!
 //! `bed up N [--control-plane] [--k3s]` starts machines and prints how to reach
-//! them until Ctrl-C; `bed sweep` removes what killed owners left.
+//! them until Ctrl-C. Meanwhile a line on its standard input hurts or heals one:
+//! `cut m1` (power), `on m1`, `reboot m1`, `part m1` (its link goes down), `join m1`.
+//! `bed sweep` removes what killed owners left.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a program that talks to people"
 )]
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{BufRead, Write},
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::Instant,
+};
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,7 +70,7 @@ fn up(args: &[&str]) -> Result<()> {
     // Where the k3s double looks for the control plane's programs.
     let mut spec = BedSpec::with_machines(count).bind_ro(Cache::locate().bin()?, "/opt/k8s");
     spec.k3s_ready = k3s;
-    let bed = Bed::start(spec)?;
+    let bed = Arc::new(Bed::start(spec)?);
     println!("run {}", bed.id());
     for machine in bed.machines() {
         let (key, hosts) = (bed.ssh_key_path(), bed.known_hosts_path());
@@ -87,8 +95,39 @@ fn up(args: &[&str]) -> Result<()> {
     }
     println!("ready; Ctrl-C removes everything");
     std::io::stdout().flush()?;
+    let orders = Arc::downgrade(&bed);
+    thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let Some(bed) = orders.upgrade() else { return };
+            let begun = Instant::now();
+            match obey(&bed, &line) {
+                Ok(()) => println!("{line}: done in {:.1} s", begun.elapsed().as_secs_f64()),
+                Err(error) => println!("{line}: {error:#}"),
+            }
+        }
+    });
     runtime.block_on(async {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
     });
     Ok(())
+}
+
+/// One line of the standard input.
+fn obey(bed: &Bed, line: &str) -> Result<()> {
+    let Some((order, name)) = line.trim().split_once(' ') else {
+        anyhow::bail!("wants an order and a machine")
+    };
+    let machine = bed
+        .machines()
+        .iter()
+        .find(|machine| machine.name() == name)
+        .with_context(|| format!("no machine {name}"))?;
+    match order {
+        "cut" => machine.power_cut(),
+        "on" => machine.power_on(),
+        "reboot" => machine.reboot(),
+        "part" => machine.link_down(),
+        "join" => machine.link_up(),
+        _ => anyhow::bail!("orders are cut, on, reboot, part and join"),
+    }
 }

@@ -5,10 +5,29 @@ take_intent() { while IFS= read -r line && [ -n "$line" ]; do printf '%s\n' "$li
 
 take_script() { cat >"$1"; }
 
+# Folders that are older than so many days, unless their job runs. Sets $swept.
+forget_jobs() {
+  before=$(($(date +%s) - $1 * 86400))
+  swept=0
+  for old in "$state"/jobs/[0-9a-f]* "$state"/jobs/.new-*; do
+    [ -d "$old" ] || continue
+    [ "$(stat -c %Y -- "$old")" -lt "$before" ] || continue
+    look_at_job "$old"
+    [ "$job_state" = running ] || { rm -rf -- "$old" && swept=$((swept + 1)); }
+  done
+}
+
+# A folder has some 30 KB.
+forget_jobs_where_many() {
+  set -- "$state"/jobs/*
+  [ $# -lt 200 ] || forget_jobs 7
+}
+
 start() {
   check_job "$1"
   case $2 in '' | *[!0-9]*) fail 70 'not a time' ;; esac
   boot_identity
+  forget_jobs_where_many
   folder=$state/jobs/$1
   must mkdir -p -- "$state/jobs"
   new=$state/jobs/.new-$1-$$

@@ -18,14 +18,7 @@ sweep() {
   case $1 in '' | *[!0-9]*) fail 70 'not a number of days' ;; esac
   boot_identity
   clean_stages -
-  before=$(($(date +%s) - $1 * 86400))
-  swept=0
-  for folder in "$state"/jobs/[0-9a-f]* "$state"/jobs/.new-*; do
-    [ -d "$folder" ] || continue
-    [ "$(stat -c %Y -- "$folder")" -lt "$before" ] || continue
-    look_at_job "$folder"
-    [ "$job_state" = running ] || { rm -rf -- "$folder" && swept=$((swept + 1)); }
-  done
+  forget_jobs "$1"
   text swept "$swept"
 }
 
