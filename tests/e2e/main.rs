@@ -10,6 +10,8 @@
     reason = "what a story measured belongs to its output"
 )]
 
+mod bad_commits;
+mod bad_start;
 mod blank;
 mod killed;
 mod labels;

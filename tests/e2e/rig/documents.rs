@@ -2,6 +2,7 @@
 //! profile for all machines, and the management machine beside it.
 
 use anyhow::Result;
+use trueup_bed::Machine;
 
 use super::{MGMT, Rig, VERSION};
 
@@ -151,14 +152,12 @@ spec:
       hostKeys: [\"{}\"]
 ",
         machine.ip(),
-        key(machine.host_key_openssh())
+        key_of(machine)
     )
 }
 
-/// A host key without its comment.
-fn key(line: &str) -> String {
-    line.split_whitespace()
-        .take(2)
-        .collect::<Vec<_>>()
-        .join(" ")
+/// A machine's host key without its comment.
+pub(crate) fn key_of(machine: &Machine) -> String {
+    let words = machine.host_key_openssh().split_whitespace();
+    words.take(2).collect::<Vec<_>>().join(" ")
 }

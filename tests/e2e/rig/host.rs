@@ -25,7 +25,6 @@ StartLimitIntervalSec=0
 Type=notify
 ExecStart=/usr/local/bin/trueup run --log info
 WatchdogSec=60
-Environment=GIT_COMMITTER_NAME=t GIT_COMMITTER_EMAIL=t@e GIT_AUTHOR_NAME=t GIT_AUTHOR_EMAIL=t@e
 Restart=always
 RestartSec=1
 [Install]

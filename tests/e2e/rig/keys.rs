@@ -44,6 +44,14 @@ impl Keys {
         })
     }
 
+    /// The text of an identity file that nothing is encrypted to.
+    pub(crate) fn other_identity(scratch: &Path) -> Result<String> {
+        let file = scratch.join("other.key");
+        let keygen = Cache::locate().program("age-keygen")?;
+        run(Command::new(keygen).arg("-o").arg(&file))?;
+        Ok(fs::read_to_string(&file)?)
+    }
+
     /// A text encrypted by sops as a YAML file.
     pub(crate) fn encrypt(&self, yaml: &str) -> Result<String> {
         let plain = self.folder.join("plain.yaml");

@@ -23,6 +23,7 @@ use trueup_bed::wait::wait_for;
 use trueup_bed::{Bed, BedSpec, Machine, ReleaseServer};
 
 pub(crate) use api::Api;
+pub(crate) use documents::key_of;
 pub(crate) use host::{Host, STATE, Verdict};
 pub(crate) use keys::Keys;
 pub(crate) use repo::ConfigRepo;
@@ -45,6 +46,11 @@ pub(crate) struct Shape {
 impl Shape {
     pub(crate) const THREE_AND_TWO: Self = Self {
         servers: 3,
+        agents: 2,
+    };
+    /// A server, and agents of which one may be ill.
+    pub(crate) const ONE_AND_TWO: Self = Self {
+        servers: 1,
         agents: 2,
     };
     /// As small as a cluster with an agent can be.
@@ -92,7 +98,7 @@ impl Rig {
         let releases = releases(&bed, &scratch)?;
         host::install(&bed, &keys)?;
         bed.power_on_all()?;
-        let repo = ConfigRepo::make(&bed, &keys, &scratch.join("repo"))?;
+        let repo = ConfigRepo::make(&bed, &scratch.join("repo"))?;
         let rig = Self {
             shape,
             keys,
@@ -173,7 +179,7 @@ impl Rig {
         for script in [
             "journalctl -u trueup -o short-precise --no-pager | tail -60",
             "timeout 100 trueup status",
-            "git --git-dir=/var/lib/trueup/host/mirror.git log --notes=trueup --format='%h %s%n%N' -5 refs/trueup/branches/main",
+            "git --git-dir=/var/lib/trueup/host/mirror.git log --notes=trueup --format='%h %s%n%N' -5 refs/trueup/fetched/main",
         ] {
             let said = host.machine().exec(script);
             let said = said.map_or_else(|error| error.to_string(), |end| end.stdout + &end.stderr);

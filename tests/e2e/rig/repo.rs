@@ -8,7 +8,6 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use trueup_bed::Bed;
 
-use super::keys::Keys;
 use super::{MGMT, run};
 
 /// Where the bare repository lies on `mgmt`.
@@ -19,12 +18,11 @@ pub(crate) const BARE: &str = "/srv/fleet.git";
 pub(crate) struct ConfigRepo {
     dir: PathBuf,
     ssh: String,
-    recipient: String,
 }
 
 impl ConfigRepo {
     /// Makes both repositories, empty.
-    pub(crate) fn make(bed: &Bed, keys: &Keys, dir: &Path) -> Result<Self> {
+    pub(crate) fn make(bed: &Bed, dir: &Path) -> Result<Self> {
         let mgmt = bed.machine(MGMT);
         mgmt.sh(&format!("git init -q --bare -b main {BARE}"))?;
         fs::create_dir_all(dir)?;
@@ -35,17 +33,11 @@ impl ConfigRepo {
                 bed.known_hosts_path().display(),
                 bed.ssh_key_path().display()
             ),
-            recipient: keys.age_recipient.clone(),
         };
         repo.git(&["init", "-q", "-b", "main"])?;
         let url = format!("ssh://root@{}{BARE}", mgmt.ip());
         repo.git(&["remote", "add", "origin", &url])?;
         Ok(repo)
-    }
-
-    /// Whom secrets are encrypted to.
-    pub(crate) fn recipient(&self) -> &str {
-        &self.recipient
     }
 
     pub(crate) fn git(&self, args: &[&str]) -> Result<String> {
