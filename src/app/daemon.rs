@@ -71,9 +71,7 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
             () = pushed.notified() => Box::pin(daemon.look_at_tip()).await,
             _ = look.tick() => Box::pin(daemon.look_at_tip()).await,
             _ = hup.recv() => Box::pin(daemon.look_at_tip()).await,
-            _ = deliveries.tick() => {
-                outbox::deliver(daemon.office.runtime.host.store.as_ref(), &forge).await;
-            }
+            _ = deliveries.tick() => daemon.deliver(&forge).await,
             // Pinged by the loop itself: a loop that hangs is restarted.
             _ = watchdog.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
             _ = term.recv() => break,
@@ -82,7 +80,7 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     daemon.stop().await;
-    outbox::deliver(daemon.office.runtime.host.store.as_ref(), &forge).await;
+    daemon.deliver(&forge).await;
     Ok(Exit::Done)
 }
 
@@ -122,6 +120,20 @@ impl Daemon {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "steps were under way when trueup ended"),
             Err(error) => tracing::warn!(%error, "the journal cannot be read"),
+        }
+    }
+
+    /// Deliver what is due; where it is asked for, push the notes to the origin.
+    async fn deliver(&self, forge: &NotesForge) {
+        let host = &self.office.runtime.host;
+        let before = host.store.unsent().unwrap_or(0);
+        outbox::deliver(host.store.as_ref(), forge).await;
+        let delivered = before > host.store.unsent().unwrap_or(0);
+        if delivered
+            && host.settings.forge.notes.push
+            && let Err(error) = forge.push(&host.settings.repo.url, &host.holder).await
+        {
+            tracing::warn!(%error, "the notes are not pushed; they stand in the mirror");
         }
     }
 

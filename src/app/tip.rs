@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use trueup_drivers::git::{BranchName, FetchedTip, GitError, Moved};
+use trueup_drivers::git::{BranchName, FetchedTip, GitError, Moved, shown_url};
 use trueup_model::id::CommitId;
 
 use super::clock::now_s;
@@ -20,8 +20,9 @@ pub(crate) struct Tip {
     pub(crate) held: Option<String>,
 }
 
-/// A fetch of a config repo is seconds; an hour-long one is a hang.
-const FETCH_LIMIT: Duration = Duration::from_secs(120);
+/// A fetch of a config repo is seconds. The loop waits for it, and its watchdog must
+/// not: less than half of the unit's WatchdogSec of 60 s.
+const FETCH_LIMIT: Duration = Duration::from_secs(25);
 
 /// Fetch the tip, or take a commit of the mirror.
 pub(crate) async fn fetch(host: &Host, rev: Option<&str>) -> Result<Tip, Failure> {
@@ -56,7 +57,8 @@ fn failure(host: &Host, error: &GitError) -> Failure {
     let repo = &host.settings.repo;
     Failure::new("TU0909", error.to_string()).next(format!(
         "git ls-remote {} {}; nothing is changed while the branch cannot be read",
-        repo.url, repo.branch
+        shown_url(&repo.url),
+        repo.branch
     ))
 }
 

@@ -108,7 +108,10 @@ pub(super) fn of_remote(what: &str, mirror: &Utf8Path, url: &str, end: &GitEnd) 
         Meaning::NotFound => GitError::NotFound { url: shown },
         Meaning::NoRepository => missing_or_other(url),
         Meaning::Authentication => GitError::Authentication { url: shown, why },
-        Meaning::HostKey => GitError::HostKey { url: shown, why },
+        Meaning::HostKey => GitError::HostKey {
+            url: shown,
+            why: shown_key(words),
+        },
         Meaning::Certificate => GitError::Certificate { url: shown, why },
         Meaning::Unreachable => GitError::Unreachable { url: shown, why },
         Meaning::Protocol => GitError::Protocol { url: shown, why },
@@ -167,6 +170,18 @@ fn missing_or_other(text: &str) -> GitError {
     } else {
         GitError::NotFound { url }
     }
+}
+
+/// Out of ssh's banner: the key that the server showed.
+fn shown_key(words: &str) -> String {
+    let key = words
+        .split_whitespace()
+        .find(|word| word.starts_with("SHA256:"))
+        .map(|word| word.trim_end_matches('.'));
+    key.map_or_else(
+        || "known_hosts has no key of it".to_owned(),
+        |key| format!("it shows {key}, and known_hosts has another"),
+    )
 }
 
 fn dubious(words: &str) -> Option<&str> {
@@ -336,6 +351,20 @@ mod tests {
                 "{words}"
             );
         }
+    }
+
+    #[test]
+    fn a_changed_host_key_is_shown() {
+        let end = GitEnd {
+            code: Some(128),
+            stdout: Vec::new(),
+            stderr: "@@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nThe fingerprint for the ED25519 key sent by the remote host is\nSHA256:7XhV.\nHost key verification failed.\n".to_owned(),
+        };
+        let error = of_remote("fetch", Utf8Path::new("/m"), "ssh://h/x", &end).to_string();
+        assert!(
+            error.contains("shows SHA256:7XhV, and") && !error.contains('@'),
+            "{error}"
+        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ const FETCH: &[&str] = &[
 /// git holds its lock files for milliseconds. One that is older was left by a git
 /// that was killed, and would block that ref for ever.
 const LOCK_AGE_MAX: Duration = Duration::from_secs(10);
-/// Folders below `refs` that are searched for locks.
+/// Folders below `refs` that are searched for locks, at most so deep.
 const LOCK_DEPTH_MAX: u32 = 8;
 
 /// Tens of thousands of branches.
@@ -58,7 +58,8 @@ const LOG_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Mirror {
     dir: Utf8PathBuf,
-    ready: tokio::sync::OnceCell<()>,
+    /// git was asked for its version.
+    asked: tokio::sync::OnceCell<()>,
     /// One writer at a time within this process.
     writing: tokio::sync::Mutex<()>,
 }
@@ -86,7 +87,7 @@ impl Mirror {
     pub fn at(dir: &Utf8Path) -> Self {
         Self {
             dir: dir.to_owned(),
-            ready: tokio::sync::OnceCell::new(),
+            asked: tokio::sync::OnceCell::new(),
             writing: tokio::sync::Mutex::new(()),
         }
     }
@@ -99,12 +100,17 @@ impl Mirror {
     }
 
     async fn ready(&self) -> Result<(), GitError> {
-        self.ready.get_or_try_init(|| self.make()).await.copied()
+        let first = !self.asked.initialized();
+        self.asked.get_or_try_init(check_version).await?;
+        // Somebody may remove the state directory while we run.
+        if first || !self.dir.join("HEAD").exists() {
+            self.make().await?;
+        }
+        Ok(())
     }
 
     async fn make(&self) -> Result<(), GitError> {
-        check_version().await?;
-        clear_stale_locks(&self.dir);
+        clear_leftovers(&self.dir);
         // Without templates: no sample hooks, no description. Harmless where the
         // mirror exists, and it completes one that was made half.
         let args = [
@@ -162,7 +168,7 @@ impl Mirror {
             }
             let error = failure::of_remote("fetch", &self.dir, url, &end);
             if matches!(error, GitError::Locked { .. }) {
-                clear_stale_locks(&self.dir);
+                clear_leftovers(&self.dir);
             }
             return Err(error);
         }
@@ -387,8 +393,9 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Removes lock files that a killed git left behind.
-fn clear_stale_locks(dir: &Utf8Path) {
+/// Removes what a killed git left behind: lock files, and the reports of
+/// fast-import, which hold whole notes.
+fn clear_leftovers(dir: &Utf8Path) {
     for name in [
         "HEAD.lock",
         "config.lock",
@@ -398,6 +405,12 @@ fn clear_stale_locks(dir: &Utf8Path) {
         remove_if_stale(&dir.join(name));
     }
     clear_below(&dir.join("refs"), 0);
+    for entry in dir.read_dir_utf8().into_iter().flatten().flatten() {
+        if entry.file_name().starts_with("fast_import_crash_") {
+            // It costs space, nothing else.
+            drop(fs::remove_file(entry.path()));
+        }
+    }
 }
 
 fn clear_below(folder: &Utf8Path, depth: u32) {

@@ -12,4 +12,5 @@ pub mod watch;
 
 pub use mirror::{Mirror, Tracked};
 pub use trueup_model::port::git::{BranchName, FetchedTip, GitError, LogEntry, Moved};
+pub use url::shown as shown_url;
 pub use watch::RefWatch;

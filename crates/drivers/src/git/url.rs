@@ -13,8 +13,8 @@ fn split(url: &str) -> Option<(&str, Option<&str>, &str)> {
     }
 }
 
-/// The URL without user and password.
-pub(super) fn shown(url: &str) -> String {
+/// The URL without user and password: what may be logged and printed.
+pub fn shown(url: &str) -> String {
     match split(url) {
         Some((scheme, Some(_), rest)) => format!("{scheme}://{rest}"),
         _ => url.to_owned(),

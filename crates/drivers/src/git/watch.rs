@@ -1,9 +1,14 @@
 //! Watching a repository on this machine: something about its refs changed. It
 //! carries no data: whoever is woken fetches and compares.
 //!
+//! Where the kernel has no watches left (128 inotify instances for each user on a
+//! stock Debian 12, and every container with systemd takes a dozen of root's), the
+//! few files are looked at instead.
+//!
 //! A watch can miss things (a folder made and filled in one go, a repository
 //! replaced whole): polling goes on beside it, at a longer interval.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -25,41 +30,61 @@ const QUIET_MAX: Duration = Duration::from_secs(1);
 /// A `.git` file or `commondir` is one line.
 const POINTER_BYTES_MAX: u64 = 4096;
 
+/// Without kernel watches the refs are looked at this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Files that are looked at; a repository with more branches is polled by fetching.
+const FILES_MAX: usize = 10_000;
+
 /// A watch on the refs of a repository; it ends when dropped.
 #[derive(Debug)]
 pub struct RefWatch {
     refs: Utf8PathBuf,
     identity: (u64, u64),
-    task: JoinHandle<()>,
-    _watcher: RecommendedWatcher,
+    tasks: Vec<JoinHandle<()>>,
+    kernel: Option<RecommendedWatcher>,
 }
 
 impl RefWatch {
     /// Watches the repository of a path or `file://` URL; `None` where it is not on
-    /// this machine, is no repository, or cannot be watched: then it is polled.
+    /// this machine or is no repository: then it is polled.
     /// `changed` is notified after refs changed; one notification may stand for many
     /// changes, and one that nobody waits for is kept.
     /// To be called within a tokio runtime.
     pub fn new(url: &str, changed: Arc<Notify>) -> Option<Self> {
         let git_dir = git_dir(&url::local_path(url)?)?;
-        let refs = git_dir.join("refs");
-        let identity = identity(&refs)?;
         let (send, events) = mpsc::channel(1);
-        let on_event = move |event: notify::Result<notify::Event>| {
-            if event.map_or(true, |event| matters(&event)) {
-                // Full means that a wake-up is on its way already.
-                _ = send.try_send(());
+        let before = signature(&git_dir);
+        let mut watch = Self::still(&git_dir)?;
+        watch.tasks.push(tokio::spawn(settle(events, changed)));
+        match start(&git_dir, send.clone()) {
+            Ok(watcher) => watch.kernel = Some(watcher),
+            Err(error) => {
+                tracing::warn!(%git_dir, %error, "the kernel does not watch it: it is looked at");
+                watch.tasks.push(tokio::spawn(look(git_dir, before, send)));
             }
-        };
-        let watcher = start(&git_dir, on_event)
-            .map_err(|error| tracing::warn!(%git_dir, %error, "cannot watch it; it is polled"))
-            .ok()?;
-        let task = tokio::spawn(settle(events, changed));
+        }
+        Some(watch)
+    }
+
+    /// Looks at the files, as where the kernel has no watches left.
+    #[cfg(test)]
+    fn by_looking(url: &str, changed: Arc<Notify>) -> Option<Self> {
+        let git_dir = git_dir(&url::local_path(url)?)?;
+        let (send, events) = mpsc::channel(1);
+        let before = signature(&git_dir);
+        let mut watch = Self::still(&git_dir)?;
+        watch.tasks.push(tokio::spawn(settle(events, changed)));
+        watch.tasks.push(tokio::spawn(look(git_dir, before, send)));
+        Some(watch)
+    }
+
+    fn still(git_dir: &Utf8Path) -> Option<Self> {
+        let refs = git_dir.join("refs");
         Some(Self {
+            identity: identity(&refs)?,
             refs,
-            identity,
-            task,
-            _watcher: watcher,
+            tasks: Vec::new(),
+            kernel: None,
         })
     }
 
@@ -71,7 +96,9 @@ impl RefWatch {
 
 impl Drop for RefWatch {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
@@ -80,10 +107,13 @@ fn identity(path: &Utf8Path) -> Option<(u64, u64)> {
     Some((found.dev(), found.ino()))
 }
 
-fn start(
-    git_dir: &Utf8Path,
-    on_event: impl Fn(notify::Result<notify::Event>) + Send + 'static,
-) -> notify::Result<RecommendedWatcher> {
+fn start(git_dir: &Utf8Path, send: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let on_event = move |event: notify::Result<notify::Event>| {
+        if event.map_or(true, |event| matters(&event)) {
+            // Full means that a wake-up is on its way already.
+            _ = send.try_send(());
+        }
+    };
     let mut watcher = notify::recommended_watcher(on_event)?;
     // `packed-refs` and HEAD are renamed into their folder.
     watcher.watch(git_dir.as_std_path(), RecursiveMode::NonRecursive)?;
@@ -111,6 +141,51 @@ async fn settle(mut events: mpsc::Receiver<()>, changed: Arc<Notify>) {
         // Late is as good as quiet.
         _ = timeout_at(latest, until_quiet).await;
         changed.notify_one();
+    }
+}
+
+/// Sends when the files with the refs are not as they were `before`.
+async fn look(git_dir: Utf8PathBuf, mut before: Signature, send: mpsc::Sender<()>) {
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    loop {
+        every.tick().await;
+        let now = signature(&git_dir);
+        if now != before {
+            before = now;
+            if send.send(()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// File by file: inode, size and time of change. A ref is always a new file.
+type Signature = BTreeMap<Utf8PathBuf, (u64, u64, i64, i64)>;
+
+fn signature(git_dir: &Utf8Path) -> Signature {
+    let mut found = Signature::new();
+    let mut open = vec![git_dir.join("refs"), git_dir.join("reftable")];
+    add(&mut found, git_dir.join("packed-refs"));
+    add(&mut found, git_dir.join("HEAD"));
+    while let Some(folder) = open.pop() {
+        for entry in folder.read_dir_utf8().into_iter().flatten().flatten() {
+            if found.len() >= FILES_MAX {
+                return found;
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                open.push(entry.into_path());
+            } else if entry.path().extension() != Some("lock") {
+                add(&mut found, entry.into_path());
+            }
+        }
+    }
+    found
+}
+
+fn add(found: &mut Signature, path: Utf8PathBuf) {
+    if let Ok(file) = fs::symlink_metadata(&path) {
+        let stamp = (file.ino(), file.size(), file.ctime(), file.ctime_nsec());
+        found.insert(path, stamp);
     }
 }
 

@@ -73,9 +73,12 @@ pub(super) fn migrate(db: &mut Connection, path: &str) -> Result<(), StoreError>
     for step in STEPS.iter().skip(done) {
         write.execute_batch(step).map_err(failed)?;
     }
-    write
-        .pragma_update(None, "user_version", known_format())
-        .map_err(failed)?;
+    // A start on a full disk works as long as nothing has to be written.
+    if found != known_format() {
+        write
+            .pragma_update(None, "user_version", known_format())
+            .map_err(failed)?;
+    }
     forget_old_history(&write).map_err(failed)?;
     write.commit().map_err(failed)
 }

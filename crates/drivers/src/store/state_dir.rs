@@ -97,6 +97,15 @@ pub enum StateDirError {
         /// The path.
         path: Utf8PathBuf,
     },
+    /// Somebody removed or replaced it while it was in use.
+    #[error(
+        "the state directory {path} was removed or replaced while trueup used it; \
+         start trueup again: it converges without what was in it"
+    )]
+    Lost {
+        /// The directory.
+        path: Utf8PathBuf,
+    },
     /// It cannot be written.
     #[error(
         "the state directory {path} cannot be written: {why}; \
@@ -202,6 +211,26 @@ impl StateDir {
         Ok(StateDirView {
             path: path.to_owned(),
         })
+    }
+
+    /// Makes sure that the directory is still the one that was opened: where it was
+    /// removed, another run could hold a new one beside us.
+    pub fn check(&self) -> Result<(), StateDirError> {
+        let path = self.path.join(LOCK);
+        let held = self
+            .lock
+            .metadata()
+            .map_err(|error| StateDirError::io("look at", &path, error))?;
+        match fs::symlink_metadata(&path) {
+            Ok(found) if (found.dev(), found.ino()) == (held.dev(), held.ino()) => Ok(()),
+            Ok(_) => Err(StateDirError::Lost {
+                path: self.path.clone(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StateDirError::Lost {
+                path: self.path.clone(),
+            }),
+            Err(error) => Err(StateDirError::io("look at", &path, error)),
+        }
     }
 
     /// The directory.

@@ -323,6 +323,17 @@ async fn opening_again_keeps_everything_and_tidying_too() {
 }
 
 #[tokio::test]
+async fn a_mirror_that_was_removed_is_made_again() {
+    let bench = Bench::new().await;
+    let one = commit(&bench.origin, "one");
+    bench.fetch().await.unwrap();
+    fs::remove_dir_all(bench.mirror.dir()).unwrap();
+    assert_eq!(bench.mirror.head(&bench.main).await.unwrap(), None);
+    let tip = bench.fetch().await.unwrap();
+    assert_eq!((tip.commit, tip.moved), (one, Moved::New));
+}
+
+#[tokio::test]
 async fn something_else_in_its_place_is_refused() {
     let scratch = Scratch::new();
     let name = ["init", "-q", "--bare", "--object-format=sha256", "m.git"];

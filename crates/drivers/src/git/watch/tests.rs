@@ -4,17 +4,34 @@ use super::{Arc, Duration, Notify, QUIET, RefWatch, fs, timeout};
 /// Long beyond the quiet time: a wake-up that does not come in it never comes.
 const LIMIT: Duration = Duration::from_secs(10);
 
-async fn woken(watch: &(RefWatch, Arc<Notify>)) {
+async fn woken(watch: &Watched) {
     timeout(LIMIT, watch.1.notified()).await.unwrap();
 }
 
-fn start(url: &str) -> Option<(RefWatch, Arc<Notify>)> {
+/// A watch, and what it wakes.
+type Watched = (RefWatch, Arc<Notify>);
+
+fn look_only(url: &str) -> Option<Watched> {
+    let changed = Arc::new(Notify::new());
+    Some((RefWatch::by_looking(url, Arc::clone(&changed))?, changed))
+}
+
+fn start(url: &str) -> Option<Watched> {
     let changed = Arc::new(Notify::new());
     Some((RefWatch::new(url, Arc::clone(&changed))?, changed))
 }
 
 #[tokio::test]
 async fn commits_pushes_and_packing_wake() {
+    check_wakes(start).await;
+}
+
+#[tokio::test]
+async fn without_kernel_watches_too() {
+    check_wakes(look_only).await;
+}
+
+async fn check_wakes(start: fn(&str) -> Option<Watched>) {
     let scratch = Scratch::new();
     let work = scratch.path.join("work");
     repository(&work);

@@ -124,6 +124,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
     assert!(error.to_string().contains("free space"), "{error}");
     assert_eq!(store.list("").unwrap().len(), written as usize);
+    drop(SqliteStore::open(&path).unwrap());
     store.limit_pages(1_000_000);
     store.put("again", "1").unwrap();
 }

@@ -49,6 +49,21 @@ fn the_second_one_says_who_holds_it() {
 }
 
 #[test]
+fn a_directory_that_was_replaced_is_noticed() {
+    let (_keep, path) = temporary();
+    let state = StateDir::open(&path).unwrap();
+    state.check().unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    let error = state.check().unwrap_err();
+    assert!(matches!(error, StateDirError::Lost { .. }), "{error}");
+    let other = StateDir::open(&path).unwrap();
+    let error = state.check().unwrap_err();
+    assert!(matches!(error, StateDirError::Lost { .. }), "{error}");
+    drop(state);
+    other.check().unwrap();
+}
+
+#[test]
 fn a_name_left_by_a_dead_process_holds_nothing() {
     let (_keep, path) = temporary();
     drop(StateDir::open(&path).unwrap());
