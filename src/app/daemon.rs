@@ -140,6 +140,7 @@ impl Daemon {
     async fn look_at_tip(&mut self) {
         match tip::fetch(&self.office.runtime.host, None).await {
             Ok(found) => {
+                self.office.runtime.branch_problem = None;
                 let known = self.office.runtime.tip() == Some(&found.commit)
                     || self.refused.as_ref() == Some(&found.commit);
                 if known && self.office.runtime.held == found.held {
@@ -150,8 +151,14 @@ impl Daemon {
             }
             Err(failure) => {
                 // Never read as "delete everything": what was true stays wanted.
-                tracing::warn!(why = failure.message, "the branch cannot be read");
-                self.office.runtime.branch_problem = Some(failure.message);
+                let next = failure
+                    .next
+                    .map_or_else(String::new, |next| format!("; next: {next}"));
+                let problem = Some(failure.message + &next);
+                if self.office.runtime.branch_problem != problem {
+                    tracing::warn!(why = problem, "the branch cannot be read");
+                }
+                self.office.runtime.branch_problem = problem;
             }
         }
         notify(&[sd_notify::NotifyState::Ready]);
@@ -159,7 +166,6 @@ impl Daemon {
 
     async fn take(&mut self, id: CommitId) {
         let before = self.office.runtime.tip().cloned();
-        self.office.runtime.branch_problem = None;
         let loaded = Commit::load(
             &self.office.runtime.host,
             id.clone(),

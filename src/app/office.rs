@@ -251,10 +251,7 @@ impl Office {
             as_of_s: now_s(),
             running,
             commit: runtime.tip().map(ToString::to_string),
-            held: runtime
-                .held
-                .clone()
-                .or_else(|| runtime.branch_problem.clone()),
+            held: held_branch(runtime),
             findings: runtime.findings_lines(),
             unsent_verdicts: runtime.host.store.unsent().unwrap_or(0),
             units,
@@ -509,6 +506,17 @@ impl Office {
             .map_err(store)?;
         Ok(text)
     }
+}
+
+/// Why the tip is not carried out, with what to do.
+fn held_branch(runtime: &Runtime) -> Option<String> {
+    let Some(why) = &runtime.held else {
+        return runtime.branch_problem.clone();
+    };
+    let tip = runtime.tip().map(ToString::to_string).unwrap_or_default();
+    Some(format!(
+        "{why}; next: trueup approve --commit {tip} --reason WHY"
+    ))
 }
 
 /// Steps of a plan that wait for somebody.
