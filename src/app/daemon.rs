@@ -225,7 +225,10 @@ impl Daemon {
         if let Err(error) = self.office.runtime.host.accept(&id) {
             tracing::warn!(%error, "the tip is not recorded");
         }
-        self.judged.clear();
+        // The same commit again (it was granted): engines decide once, and what they said stays.
+        if before.as_ref() != Some(&id) {
+            self.judged.clear();
+        }
         self.watch_clusters();
         for unit in self.office.runtime.unit_ids() {
             if let Some(context) = self.office.runtime.establish(&unit).await {
