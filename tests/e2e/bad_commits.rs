@@ -170,7 +170,7 @@ fn a_rewound_branch(rig: &Rig, first: &str) -> Result<()> {
     rig.repo.remove("apps/web/login.enc.yaml")?;
     let rewound = rig.repo.commit("another history")?;
     rig.repo
-        .git(&["push", "-q", "--force", "origin", "HEAD:main"])?;
+        .git(&["push", "-q", "--force", "origin", "HEAD:refs/heads/main"])?;
     let status = wait_status(rig, "the branch was rewound")?;
     ensure!(status.contains("trueup approve --commit"), "{status}");
     ensure!(!uids(rig)?.is_empty());
@@ -178,7 +178,7 @@ fn a_rewound_branch(rig: &Rig, first: &str) -> Result<()> {
 
     // Back again is what was accepted before: nothing to grant.
     rig.repo
-        .git(&["push", "-q", "--force", "origin", &format!("{tip}:main")])?;
+        .git(&["push", "-q", "--force", "origin", &format!("{tip}:refs/heads/main")])?;
     rig.host().wait_success(&tip, ROLL_OUT)?;
     eventually("no hold", SOON, || {
         Ok(rig.host().status()?["held"].is_null().then_some(()))
@@ -190,7 +190,7 @@ fn a_rewound_branch(rig: &Rig, first: &str) -> Result<()> {
         "-q",
         "--force",
         "origin",
-        &format!("{rewound}:main"),
+        &format!("{rewound}:refs/heads/main"),
     ])?;
     wait_status(rig, "the branch was rewound")?;
     rig.host().trueup_ends(

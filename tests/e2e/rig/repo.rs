@@ -86,7 +86,7 @@ impl ConfigRepo {
     /// Commits everything and pushes it; the commit.
     pub(crate) fn push(&self, message: &str) -> Result<String> {
         let commit = self.commit(message)?;
-        self.git(&["push", "-q", "origin", "HEAD:main"])?;
+        self.git(&["push", "-q", "origin", "HEAD:refs/heads/main"])?;
         Ok(commit)
     }
 }
