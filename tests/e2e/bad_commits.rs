@@ -177,8 +177,13 @@ fn a_rewound_branch(rig: &Rig, first: &str) -> Result<()> {
     rig.api()?.get(&["-n", "web", "secret", "login"])?;
 
     // Back again is what was accepted before: nothing to grant.
-    rig.repo
-        .git(&["push", "-q", "--force", "origin", &format!("{tip}:refs/heads/main")])?;
+    rig.repo.git(&[
+        "push",
+        "-q",
+        "--force",
+        "origin",
+        &format!("{tip}:refs/heads/main"),
+    ])?;
     rig.host().wait_success(&tip, ROLL_OUT)?;
     eventually("no hold", SOON, || {
         Ok(rig.host().status()?["held"].is_null().then_some(()))
