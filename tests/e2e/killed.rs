@@ -41,7 +41,8 @@ fn killed_at_any_instant() -> Result<()> {
 /// From blank machines, with kills at these times after the start; how long it took.
 fn one_round(rig: &Rig, instants: &[Duration], undisturbed: &state::State) -> Result<Duration> {
     rig.put_back("blank")?;
-    rig.repo.git(&["push", "-q", "origin", "HEAD:refs/heads/main"])?;
+    rig.repo
+        .git(&["push", "-q", "origin", "HEAD:refs/heads/main"])?;
     let commit = rig.repo.git(&["rev-parse", "HEAD"])?;
     let begun = Instant::now();
     // Not waited for: the first kill may come before it is ready.
