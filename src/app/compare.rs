@@ -204,10 +204,13 @@ impl Comparer {
         let ours = pair.entry.is_some_and(|entry| !entry.adopted);
         let known = pair.entry.is_some();
         let json = outgoing(pair.wanted, !ours && pair.live.is_some(), mark);
+        let mut answer = api.apply(&json, Force::No, true).await;
         // A lost baseline of an object of ours is made anew with force: nothing is
         // written, and the difference to the live object is what is to be known.
-        let force = if known { Force::Yes } else { Force::No };
-        let answer = match api.apply(&json, force, true).await {
+        if known && pair.recorded.is_none() && matches!(answer, Err(ApplyRefusal::Conflict(_))) {
+            answer = api.apply(&json, Force::Yes, true).await;
+        }
+        let answer = match answer {
             Ok(answer) => answer,
             Err(ApplyRefusal::Conflict(fields)) => {
                 return Compared::Conflict(ApplyRefusal::Conflict(fields).to_string());

@@ -31,6 +31,10 @@ const OUTBOX_EVERY: Duration = Duration::from_secs(1);
 /// Steps that are under way are waited for so long when the loop is told to end; the
 /// jobs themselves go on and are found again at the next start.
 const SHUTDOWN: Duration = Duration::from_secs(8);
+/// A plan of a fleet of which every machine is off takes no longer than this.
+const PINGED_MAX: Duration = Duration::from_secs(240);
+/// The unit's WatchdogSec is a minute or more.
+const PING_EVERY: Duration = Duration::from_secs(10);
 /// Events of a cluster that come together are one wake-up.
 const SETTLE: Duration = Duration::from_millis(150);
 
@@ -67,11 +71,11 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
                 Some(report) => daemon.report(report),
                 None => return Ok(Exit::Error),
             },
-            Some(asked) = requests.recv() => Box::pin(daemon.answer(asked)).await,
-            () = pushed.notified() => Box::pin(daemon.look_at_tip()).await,
-            _ = look.tick() => Box::pin(daemon.look_at_tip()).await,
-            _ = hup.recv() => Box::pin(daemon.look_at_tip()).await,
-            _ = deliveries.tick() => daemon.deliver(&forge).await,
+            Some(asked) = requests.recv() => pinged(daemon.answer(asked)).await,
+            () = pushed.notified() => pinged(daemon.look_at_tip()).await,
+            _ = look.tick() => pinged(daemon.look_at_tip()).await,
+            _ = hup.recv() => pinged(daemon.look_at_tip()).await,
+            _ = deliveries.tick() => pinged(daemon.deliver(&forge)).await,
             // Pinged by the loop itself: a loop that hangs is restarted.
             _ = watchdog.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
             _ = term.recv() => break,
@@ -88,6 +92,21 @@ fn ticker(every: Duration) -> tokio::time::Interval {
     let mut ticker = interval(every);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticker
+}
+
+/// Work of the loop that takes long for a good reason (looks at machines that are
+/// off): the watchdog is kept quiet meanwhile, for [`PINGED_MAX`] at most.
+async fn pinged<T>(work: impl Future<Output = T>) -> T {
+    let mut work = Box::pin(work);
+    let deadline = tokio::time::Instant::now() + PINGED_MAX;
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            () = tokio::time::sleep(PING_EVERY), if tokio::time::Instant::now() < deadline => {
+                notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+        }
+    }
 }
 
 fn watchdog_every() -> Duration {
@@ -214,9 +233,16 @@ impl Daemon {
         for unit in self.office.runtime.unit_ids() {
             if let Some(context) = self.office.runtime.establish(&unit).await {
                 let effects = self.office.runtime.engage(&unit, context);
+                let driven = self.office.runtime.units.get(&unit);
+                if let Some(told) = driven.and_then(|driven| driven.engine.told()) {
+                    self.judged.insert(unit.clone(), told.clone());
+                }
                 self.effects(&unit, &effects);
             }
         }
+        // An earlier run may have ended between the last unit's word and the sum.
+        let units = self.office.runtime.unit_ids();
+        self.speaker(&id).converged(&self.judged, &units);
     }
 
     /// A commit that cannot be used changes nothing: the one before stays wanted.
@@ -281,7 +307,7 @@ impl Daemon {
             }
             let units = self.office.runtime.unit_ids();
             let speaker = self.speaker(&commit);
-            speaker.apply(&self.judged);
+            speaker.apply(&self.judged, &units);
             speaker.converged(&self.judged, &units);
         }
         self.planned(&commit);
@@ -289,11 +315,15 @@ impl Daemon {
             .judged
             .get(unit)
             .is_some_and(|judgement| judgement.state.is_final());
-        if decided
-            && let Some(driven) = self.office.runtime.units.get(unit)
-            && let Some(round) = driven.engine.round()
-        {
-            self.speaker(&commit).drift(unit, round);
+        if decided {
+            // Units that share a context speak together.
+            let units = &self.office.runtime.units;
+            let rounds: Vec<_> = units
+                .iter()
+                .filter(|(other, _)| other.context() == unit.context())
+                .filter_map(|(_, driven)| driven.engine.round())
+                .collect();
+            self.speaker(&commit).drift(unit, &rounds);
         }
     }
 

@@ -2,10 +2,11 @@
 //! until nothing more can be done, `run` for ever.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use trueup_core::desired::DesiredUnit;
 use trueup_core::engine::{Effect, Event, UnitEngine};
 use trueup_core::observed::SeenUnit;
@@ -42,6 +43,7 @@ pub(crate) struct Means {
 pub(crate) struct Driver {
     means: BTreeMap<UnitId, Means>,
     reports: mpsc::UnboundedSender<Report>,
+    timers: Mutex<BTreeMap<UnitId, JoinHandle<()>>>,
 }
 
 impl Driver {
@@ -51,6 +53,7 @@ impl Driver {
         let driver = Self {
             means: BTreeMap::new(),
             reports,
+            timers: Mutex::default(),
         };
         (driver, receiver)
     }
@@ -80,10 +83,16 @@ impl Driver {
             Effect::WakeAt(at_s) => {
                 let seconds = u64::try_from(at_s - now_s).unwrap_or(0);
                 let (unit, reports) = (unit.clone(), self.reports.clone());
-                tokio::spawn(async move {
+                let key = unit.clone();
+                let timer = tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_secs(seconds)).await;
                     let _over = reports.send(Report::Time(unit));
                 });
+                // One timer per unit: an older one would look once too often, for ever.
+                let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(before) = timers.insert(key, timer) {
+                    before.abort();
+                }
             }
             Effect::Decide(_) | Effect::Tell(_) => {}
         }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use trueup_core::desired::DesiredUnit;
-use trueup_core::engine::{Effect, Event, UnitEngine};
+use trueup_core::engine::{Effect, Event, Judgement, UnitEngine};
 use trueup_core::observed::SeenUnit;
 use trueup_core::plan::{Context, Round, UnitPlan, forecast, round};
 use trueup_model::id::{Claim, CommitId, Digest, UnitId};
 use trueup_model::port::StoreError;
 use trueup_model::port::store::{Settled, Store};
+use trueup_model::verdict::VerdictState;
 
 use super::clock::now_s;
 use super::commit::{Commit, Sound};
@@ -137,7 +138,12 @@ impl Runtime {
             .collect();
         let mut paused = None;
         let mut paused_apps = BTreeMap::new();
-        for pause in store.pauses(seconds(now)).unwrap_or_default() {
+        let pauses = store.pauses(seconds(now)).unwrap_or_else(|error| {
+            // Whether somebody asked for quiet is not known: be quiet.
+            paused = Some(error.to_string());
+            Vec::new()
+        });
+        for pause in pauses {
             let why = format!("{} ({})", pause.reason, pause.author);
             if pause.target == unit.to_string() {
                 paused = Some(why);
@@ -246,13 +252,29 @@ impl Runtime {
         };
         let now = now_s();
         let deadline = self.host.settings.apply.deadline_s;
-        let driven = self.units.entry(unit.clone()).or_insert_with(|| Driven {
-            engine: UnitEngine::new(Arc::clone(&desired), context.clone(), deadline, now),
-            context: context.clone(),
+        let decided = self.decided_before(unit, &context);
+        let driven = self.units.entry(unit.clone()).or_insert_with(|| {
+            let mut engine = UnitEngine::new(Arc::clone(&desired), context.clone(), deadline, now);
+            if let Some(judgement) = decided {
+                engine.was_decided(judgement);
+            }
+            Driven {
+                engine,
+                context: context.clone(),
+            }
         });
         driven.context = context.clone();
         let event = Event::Desired(desired, Box::new(context));
         driven.on(&self.driver, unit, event, now)
+    }
+
+    /// An earlier run saw this unit true to this commit: that is not said twice.
+    fn decided_before(&self, unit: &UnitId, context: &Context) -> Option<Judgement> {
+        let settled = self.store().settled(unit).ok().flatten()?;
+        (context.settled && settled.commit.as_str() == context.commit).then(|| Judgement {
+            state: VerdictState::Success,
+            description: "true".to_owned(),
+        })
     }
 
     /// Grants, pauses or switches changed: tell the engines.
@@ -278,6 +300,12 @@ impl Runtime {
         let (unit, event) = match report {
             Report::Looked(unit, seen) => {
                 self.seen.insert(unit.clone(), (now, (*seen).clone()));
+                // Grants and pauses end by themselves: a look is judged by those of now.
+                let context = self.context(&unit, None);
+                if let Some(driven) = self.units.get_mut(&unit) {
+                    driven.context = context.clone();
+                    driven.engine.inform(context);
+                }
                 (unit, Event::Looked(seen))
             }
             Report::Ended(unit, id, outcome) => (unit, Event::Ended(id, outcome)),

@@ -35,7 +35,7 @@ impl Speaker<'_> {
 
     /// The state of `apply/*`: machines without a cluster share one context, and the
     /// worst of them speaks.
-    pub(crate) fn apply(&self, all: &BTreeMap<UnitId, Judgement>) {
+    pub(crate) fn apply(&self, all: &BTreeMap<UnitId, Judgement>, units: &[UnitId]) {
         let mut contexts: BTreeMap<&str, Vec<(&UnitId, &Judgement)>> = BTreeMap::new();
         for (unit, judgement) in all {
             contexts
@@ -47,6 +47,15 @@ impl Speaker<'_> {
             let Some((unit, worst)) = judgements.iter().max_by_key(|(_, j)| weight(j.state)) else {
                 continue;
             };
+            let members = units
+                .iter()
+                .filter(|unit| unit.context() == context)
+                .count();
+            if members > judgements.len() && worst.state == VerdictState::Success {
+                let text = format!("{} of {members} were looked at", judgements.len());
+                self.say(&format!("apply/{context}"), VerdictState::Pending, &text);
+                continue;
+            }
             let description = if judgements.len() > 1 && worst.state != VerdictState::Success {
                 format!("{unit}: {}", worst.description)
             } else {
@@ -90,10 +99,13 @@ impl Speaker<'_> {
     }
 
     /// Drift after the decision, on change only.
-    pub(crate) fn drift(&self, unit: &UnitId, round: &Round) {
+    pub(crate) fn drift(&self, unit: &UnitId, rounds: &[&Round]) {
         let mut subjects = BTreeSet::new();
-        let held = round.held.iter().map(|held| &held.step);
-        for step in round.ready.iter().chain(held) {
+        let steps = rounds.iter().flat_map(|round| {
+            let held = round.held.iter().map(|held| &held.step);
+            round.ready.iter().chain(held)
+        });
+        for step in steps {
             if step.cause == Cause::Drift {
                 let subject = step.action.subject();
                 subjects.insert(format!("{} {subject}", step.target));

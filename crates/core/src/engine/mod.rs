@@ -56,14 +56,22 @@ pub enum Effect {
 pub enum Phase {
     /// Nothing; it looks again at a time that it said.
     Idle,
-    /// A look is under way; `again`: something happened meanwhile.
+    /// A look is under way.
     Looking {
-        /// Look once more when it ends.
+        /// Something happened meanwhile: look once more when it ends.
         again: bool,
+        /// It was begun for another commit: what it saw is not judged.
+        stale: bool,
     },
     /// These steps are under way.
     Performing(BTreeSet<Digest>),
 }
+
+/// A look that nothing has happened since.
+const FRESH_LOOK: Phase = Phase::Looking {
+    again: false,
+    stale: false,
+};
 
 /// Machines are looked at once a minute, and after each step.
 pub const LOOK_EVERY_S: i64 = 60;
@@ -85,6 +93,8 @@ pub struct UnitEngine {
     told: Option<Judgement>,
     round: Option<Round>,
     stopping: bool,
+    /// Steps that ended well since the last look.
+    just_done: BTreeSet<Digest>,
     /// Steps that ended well since the commit came.
     pub done: usize,
 }
@@ -103,6 +113,7 @@ impl UnitEngine {
             told: None,
             round: None,
             stopping: false,
+            just_done: BTreeSet::new(),
             done: 0,
         }
     }
@@ -137,6 +148,9 @@ impl UnitEngine {
         match event {
             Event::Desired(desired, context) => {
                 self.renew(desired, *context, now_s);
+                if let Phase::Looking { stale, .. } = &mut self.phase {
+                    *stale = true;
+                }
                 self.look()
             }
             Event::Context(context) => {
@@ -153,8 +167,22 @@ impl UnitEngine {
         }
     }
 
+    /// Grants, pauses and their ends, before a look is judged.
+    pub fn inform(&mut self, context: Context) {
+        let settled = self.context.settled || context.settled;
+        self.context = Context { settled, ..context };
+    }
+
+    /// The commit was decided before, by an earlier run.
+    pub fn was_decided(&mut self, judgement: Judgement) {
+        self.decided = true;
+        self.told = Some(judgement);
+    }
+
     fn renew(&mut self, desired: Arc<DesiredUnit>, context: Context, now_s: i64) {
-        if self.context.commit != context.commit {
+        // A commit that was held and is granted now is judged anew.
+        let released = self.context.held.is_some() && context.held.is_none();
+        if self.context.commit != context.commit || released {
             self.began_s = now_s;
             self.decided = false;
             self.told = None;
@@ -168,10 +196,10 @@ impl UnitEngine {
     fn look(&mut self) -> Vec<Effect> {
         match &mut self.phase {
             Phase::Idle => {
-                self.phase = Phase::Looking { again: false };
+                self.phase = FRESH_LOOK;
                 vec![Effect::Look]
             }
-            Phase::Looking { again } => {
+            Phase::Looking { again, .. } => {
                 *again = true;
                 Vec::new()
             }
@@ -181,10 +209,16 @@ impl UnitEngine {
     }
 
     fn looked(&mut self, seen: &SeenUnit, now_s: i64) -> Vec<Effect> {
-        let again = matches!(self.phase, Phase::Looking { again: true });
-        self.context.now_s = now_s;
-        self.context.backoff = self.retries.waiting(now_s);
-        let round = round(&self.desired, seen, &self.context);
+        let again = match self.phase {
+            Phase::Looking { stale: true, .. } => {
+                self.phase = FRESH_LOOK;
+                return vec![Effect::Look];
+            }
+            Phase::Looking { again, .. } => again,
+            // A look that nobody waits for: another one follows the steps.
+            Phase::Idle | Phase::Performing(_) => return Vec::new(),
+        };
+        let round = self.plan(seen, now_s);
         let ready = round.ready.clone();
         self.round = Some(round);
         // Steps are only ever started right after the look that allowed them.
@@ -202,6 +236,34 @@ impl UnitEngine {
             effects.push(Effect::WakeAt(self.next_look(now_s)));
         }
         effects
+    }
+
+    /// A round. A step that was done and is proposed again did not make true what it
+    /// was for: it counts as failed, and waits like any other.
+    fn plan(&mut self, seen: &SeenUnit, now_s: i64) -> Round {
+        self.context.now_s = now_s;
+        self.context.backoff = self.retries.waiting(now_s);
+        let first = round(&self.desired, seen, &self.context);
+        let proposed: BTreeSet<&Digest> = first
+            .ready
+            .iter()
+            .chain(first.held.iter().map(|held| &held.step))
+            .map(|step| &step.id)
+            .collect();
+        self.retries.keep(&proposed);
+        let in_vain: Vec<Digest> = std::mem::take(&mut self.just_done)
+            .into_iter()
+            .filter(|id| proposed.contains(id))
+            .collect();
+        if in_vain.is_empty() {
+            return first;
+        }
+        for id in &in_vain {
+            let why = "it was done, and what it is for is still not true".to_owned();
+            self.retries.failed(id, why, now_s);
+        }
+        self.context.backoff = self.retries.waiting(now_s);
+        round(&self.desired, seen, &self.context)
     }
 
     /// Tell what is new about the commit; a decision is said once.
@@ -254,7 +316,7 @@ impl UnitEngine {
         match outcome {
             Outcome::Done => {
                 self.done += 1;
-                self.retries.forget(id);
+                self.just_done.insert(id.clone());
             }
             Outcome::Failed(why) | Outcome::Unknown(why) | Outcome::Fenced(why) => {
                 self.retries.failed(id, why, now_s);
@@ -267,7 +329,7 @@ impl UnitEngine {
         if !pending.is_empty() {
             return Vec::new();
         }
-        self.phase = Phase::Looking { again: false };
+        self.phase = FRESH_LOOK;
         vec![Effect::Look]
     }
 }

@@ -1,6 +1,6 @@
 //! Steps that failed, and when they may be tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trueup_model::id::Digest;
 
@@ -35,9 +35,9 @@ impl Retries {
         self.0.insert(id.clone(), failure);
     }
 
-    /// A step ended well.
-    pub fn forget(&mut self, id: &Digest) {
-        self.0.remove(id);
+    /// Forget what is not proposed any more.
+    pub fn keep(&mut self, proposed: &BTreeSet<&Digest>) {
+        self.0.retain(|id, _| proposed.contains(id));
     }
 
     /// Steps that wait now, with the reason.
@@ -87,7 +87,7 @@ mod tests {
             waits.push(retries.next(1000).unwrap() - 1000);
         }
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
-        retries.forget(&id);
+        retries.keep(&BTreeSet::new());
         assert_eq!(retries.next(1000), None);
     }
 }

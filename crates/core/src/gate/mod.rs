@@ -89,13 +89,18 @@ pub(crate) fn judge(
 }
 
 /// A step that stands on a held one of the same target waits with it: everything on
-/// a machine stands on its claim, and starting k3s on its binary.
+/// a machine stands on its claim, starting k3s on its binary, a unit on its file.
 fn behind(step: &Step, held: &[Held]) -> Option<Hold> {
     held.iter()
         .filter(|other| other.step.target == step.target || stands_on_cluster(step, &other.step))
         .find(|other| match &other.step.action {
             Action::ClaimMachine | Action::ClaimCluster => true,
             Action::InstallK3s { .. } => matches!(step.action, Action::StartK3s { .. }),
+            Action::WriteFile { file, .. } => matches!(
+                &step.action,
+                Action::SetUnit { unit, .. }
+                    if file.path == format!("/etc/systemd/system/{unit}")
+            ),
             _ => false,
         })
         .map(|other| Hold {

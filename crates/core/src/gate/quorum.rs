@@ -40,6 +40,10 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
         Action::StartK3s { join: None, .. } => None,
         Action::StartK3s { .. } if is_member(case, name) => None,
         Action::StartK3s { .. } => join(case, cluster, name),
+        // The only server with data, and it does not run: there is no quorum to lose.
+        Action::RestartK3s { unit, .. } if is_down(case, name, unit) && is_alone(case, name) => {
+            None
+        }
         Action::RestartK3s { .. } => restart(case, cluster, name),
         _ => None,
     }
@@ -49,6 +53,28 @@ fn is_member(case: &Case<'_>, name: &NodeName) -> bool {
     case.seen
         .machine(name)
         .is_some_and(|facts| facts.k3s.datastore == Datastore::Etcd)
+}
+
+fn is_down(case: &Case<'_>, name: &NodeName, unit: &str) -> bool {
+    let facts = case.seen.machine(name);
+    facts.is_some_and(|facts| {
+        facts
+            .units
+            .get(unit)
+            .is_none_or(|unit| unit.active != "active")
+    })
+}
+
+/// Every other declared server was seen, and has no data.
+fn is_alone(case: &Case<'_>, name: &NodeName) -> bool {
+    case.desired
+        .servers()
+        .filter(|server| server.name != *name)
+        .all(|server| {
+            case.seen
+                .machine(&server.name)
+                .is_some_and(|facts| facts.k3s.datastore == Datastore::None)
+        })
 }
 
 /// etcd as this look saw it, or the wait that its absence is.

@@ -22,8 +22,8 @@ pub(crate) fn plan(draft: &mut Draft, desired: &DesiredUnit, seen: &SeenUnit, co
         return;
     };
     let ours = api.owner.as_ref().is_none_or(|owner| {
-        owner.claim.holder == context.claim.holder && owner.claim.epoch <= context.claim.epoch
-            || context.take_over
+        let held_by_us = owner.claim.holder == context.claim.holder;
+        owner.claim.epoch <= context.claim.epoch && (held_by_us || context.take_over)
     });
     if !ours {
         return;

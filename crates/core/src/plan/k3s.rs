@@ -180,6 +180,22 @@ fn running(
         Some(_) | None => differing.is_empty() && started_after(fact, facts, inputs),
     };
     if process_is_right {
+        // `activating` may be a start that takes its time, or a loop of crashes.
+        if fact.active != "active" {
+            let kind = if machine.optional {
+                WaitKind::Optional
+            } else {
+                WaitKind::Progress
+            };
+            draft.wait(
+                format!("{}:{}", machine.name, inputs.unit_name),
+                kind,
+                format!(
+                    "it is {} ({}), {} restarts",
+                    fact.active, fact.sub, fact.restarts
+                ),
+            );
+        }
         for (file, why) in differing {
             // The process runs with the right inputs; only the file was touched since.
             draft.step(

@@ -80,7 +80,7 @@ pub(crate) fn standing(
                 Standing::Ours
             }
         }
-        Some(_) if context.take_over => Standing::Ours,
+        Some(claim) if context.take_over && claim.epoch <= context.claim.epoch => Standing::Ours,
         Some(claim) => Standing::Foreign(claim.to_string()),
         None => match life(machine, facts) {
             None => Standing::Blank,
@@ -313,9 +313,11 @@ fn remove_file(draft: &mut Draft, machine: &DesiredMachine, path: &str) {
             desired: path,
             class: Disruption::Destructive,
             cause: Cause::Commit,
-            confirm: false,
+            // The record does not tell a written file from an adopted one, which was
+            // there before us.
+            confirm: true,
             at: Some(&machine.origin),
-            why: "trueup wrote it, and no profile declares it any more".to_owned(),
+            why: "trueup owns it, and no profile declares it any more".to_owned(),
         },
     );
 }
@@ -380,7 +382,12 @@ fn unit(
     file_changed: bool,
     context: &Context,
 ) {
-    let enabled = fact.file == "enabled" || fact.file == "enabled-runtime";
+    // A unit without [Install] (static, generated) or an alias cannot be enabled: asking
+    // for it is asking for nothing.
+    let enabled = matches!(
+        fact.file.as_str(),
+        "enabled" | "enabled-runtime" | "static" | "alias" | "indirect" | "generated"
+    ) && (service.enabled == Some(true) || fact.file.starts_with("enabled"));
     let enable = service.enabled.filter(|wanted| *wanted != enabled);
     let running = runs(fact);
     let run = match service.state {
@@ -390,6 +397,16 @@ fn unit(
     };
     let restart = file_changed && running && service.state == Some(UnitState::Started);
     let stale = fact.needs_reload && running && service.state == Some(UnitState::Started);
+    if service.state == Some(UnitState::Started) && fact.active == "activating" {
+        draft.wait(
+            format!("{}:{name}", machine.name),
+            WaitKind::Progress,
+            format!(
+                "it is activating ({}), {} restarts",
+                fact.sub, fact.restarts
+            ),
+        );
+    }
     if enable.is_none() && run.is_none() && !restart && !stale {
         return;
     }

@@ -78,9 +78,12 @@ impl Writer<'_> {
     ) -> Result<(), ClusterError> {
         let what = format!("writing the ownership of {}", self.cluster);
         let live = self.live_owner(&what).await?;
+        let mut owner = owner.clone();
         if let Some(live) = &live
             && let Some(recorded) = record::owner_of(live).map_err(|why| refused(&what, why))?
         {
+            // Objects carry it as their creation mark: it outlives every epoch.
+            owner.id.clone_from(&recorded.id);
             let (ours, theirs) = (&owner.claim, &recorded.claim);
             if theirs.holder != ours.holder && !take_over {
                 return Err(refused(&what, format!("it is held by {theirs}")));
@@ -92,7 +95,7 @@ impl Writer<'_> {
                 ));
             }
         }
-        let text = serde_json::to_string(owner)
+        let text = serde_json::to_string(&owner)
             .map_err(|error| refused(&what, format!("it cannot be written as JSON: {error}")))?;
         let object = record::owner_object(live.as_ref(), &text);
         self.put_record(&what, OWNER, &object, live.is_some())

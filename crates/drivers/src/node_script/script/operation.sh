@@ -49,10 +49,11 @@ install_file() {
     has_digest "$path" "$2" || fail 74 "nothing is staged for $path"
     target=$path
   fi
-  owner_put "file$tab$1" "$2"
   must chown -- "$4:$5" "$target"
   must chmod -- "$3" "$target"
   must sync -- "$target"
+  # Last before the rename: what fails above must not look like drift afterwards.
+  owner_put "file$tab$1" "$2"
   [ "$target" = "$path" ] || must mv -T -f -- "$sibling" "$path"
   must sync -- "$dir"
 }

@@ -15,7 +15,8 @@ drop_stages() {
   rm -f -- "$1"
 }
 
-# What a dead job left: its code is written, or it was never started within the hour.
+# What a dead job left: its code is written, or it was never started within the hour, or its
+# step (the name up to the dash) is tried anew: whoever staged before did not live to start it.
 clean_stages() {
   for list in "$state"/staged/[0-9a-f]*; do
     [ -f "$list" ] || continue
@@ -26,7 +27,8 @@ clean_stages() {
       [ "$job_state" = running ] || drop_stages "$list"
     else
       touched=$(stat -c %Y -- "$list") || continue
-      [ "$(($(date +%s) - touched))" -lt 3600 ] || drop_stages "$list"
+      [ "${other%%-*}" != "${1%%-*}" ] && [ "$(($(date +%s) - touched))" -lt 3600 ] ||
+        drop_stages "$list"
     fi
   done
 }
