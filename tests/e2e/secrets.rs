@@ -122,6 +122,11 @@ impl Evidence {
             let journal = machine.sh("journalctl -o export --all --no-pager")?;
             ensure!(journal.len() > 10_000, "{} has a journal", machine.name());
             self.add(&format!("journal of {}", machine.name()), &journal)?;
+            // Folders of the machine's memory: no disk shows them.
+            let run = machine.sh(
+                "find /run/trueup /run/systemd/transient /run/systemd/system -type f -exec cat {} + 2>/dev/null || true",
+            )?;
+            self.add(&format!("run of {}", machine.name()), &run)?;
         }
         let traced = rig.host().logs()?;
         ensure!(traced.contains("TRACE"), "the service logs at trace level");
@@ -145,12 +150,28 @@ impl Evidence {
         self.add("metadata of Secrets", &secrets)
     }
 
+    /// A search that finds nothing is worth something only if it would find something.
+    fn finds_what_is_there(&self, rig: &Rig, patterns: &Path) -> Result<()> {
+        let control = self.folder.join("control");
+        let password = &rig.keys.password;
+        for text in [
+            format!("a{password}b"),
+            STANDARD.encode(format!("{{\"k\":\"{password}\"}}")),
+            STANDARD.encode(format!("ab{password}cd")),
+            password.bytes().map(percent).collect(),
+        ] {
+            fs::write(&control, &text)?;
+            ensure!(grep(patterns, &control)?.len() == 1, "not found: {text}");
+        }
+        fs::remove_file(control).map_err(Into::into)
+    }
+
     /// Looks for every canary in every form.
     fn search(&self, rig: &Rig) -> Result<()> {
         let patterns = rig.bed.scratch()?.join("patterns");
         let needles = needles(rig)?;
         fs::write(&patterns, needles.join("\n") + "\n")?;
-        // That the search finds what is there: each has its place on some disk.
+        self.finds_what_is_there(rig, &patterns)?;
         let mut hits = BTreeSet::new();
         let mut placed = BTreeSet::new();
         for (root, inside) in tops(rig, &self.folder) {
