@@ -16,6 +16,7 @@
     reason = "the rig is whole; not every story uses every part"
 )]
 
+mod applications;
 mod bad_commits;
 mod bad_start;
 mod blank;
@@ -24,3 +25,4 @@ mod labels;
 mod looking;
 mod rig;
 mod rolling;
+mod secrets;

@@ -1,6 +1,6 @@
 //! The audit logs of all API servers: what trueup asked of them.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::Rig;
@@ -45,26 +45,30 @@ pub(crate) fn mark(rig: &Rig) -> Mark {
     )
 }
 
-/// Requests of trueup since a mark; other clients are told apart by their user agent.
-pub(crate) fn requests_since(rig: &Rig, mark: &Mark) -> Result<Vec<Request>> {
-    let mut requests = Vec::new();
+/// Everything since a mark.
+pub(crate) fn events_since(rig: &Rig, mark: &Mark) -> Result<Vec<Value>> {
+    let mut events = Vec::new();
     for (index, from) in mark.0.iter().enumerate() {
         let log = log(rig, index);
-        for line in log.get(*from..).unwrap_or_default().lines() {
-            let Ok(event) = serde_json::from_str::<Value>(line) else {
-                // The last line may be half written.
-                continue;
-            };
-            let ours = event["userAgent"]
-                .as_str()
-                .is_some_and(|agent| agent.starts_with("trueup/"));
-            if ours {
-                requests.push(Request {
-                    verb: event["verb"].as_str().unwrap_or_default().to_owned(),
-                    uri: event["requestURI"].as_str().unwrap_or_default().to_owned(),
-                });
-            }
-        }
+        let new = log.get(*from..).context("the log only grows")?;
+        // The last line may be half written.
+        events.extend(
+            new.lines()
+                .filter_map(|line| serde_json::from_str(line).ok()),
+        );
     }
-    Ok(requests)
+    Ok(events)
+}
+
+/// Requests of trueup since a mark; other clients are told apart by their user agent.
+pub(crate) fn requests_since(rig: &Rig, mark: &Mark) -> Result<Vec<Request>> {
+    let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+    Ok(events_since(rig, mark)?
+        .iter()
+        .filter(|event| text(event, "userAgent").starts_with("trueup/"))
+        .map(|event| Request {
+            verb: text(event, "verb"),
+            uri: text(event, "requestURI"),
+        })
+        .collect())
 }

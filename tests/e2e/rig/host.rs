@@ -23,7 +23,8 @@ After=network-online.target
 StartLimitIntervalSec=0
 [Service]
 Type=notify
-ExecStart=/usr/local/bin/trueup run --log info
+Environment=TRUEUP_LOG=info
+ExecStart=/usr/local/bin/trueup run
 WatchdogSec=60
 Restart=always
 RestartSec=1
@@ -115,6 +116,14 @@ switches: {{reportDrift: true, correctDrift: true, rollOut: true}}
             bail!("trueup does not start: {}{}", end.stderr, said.stdout);
         }
         Ok(())
+    }
+
+    /// kill -9, and no start by systemd.
+    pub(crate) fn kill_and_stop(self) -> Result<()> {
+        // The stop waits for the restart that systemd has scheduled, and cancels it.
+        self.machine()
+            .sh("systemctl kill -s KILL trueup; systemctl stop trueup")
+            .map(drop)
     }
 
     pub(crate) fn stop(self) -> Result<()> {

@@ -38,8 +38,8 @@ impl Keys {
             age_identity: fs::read_to_string(&file)?,
             age_recipient: recipient.trim().to_owned(),
             token: canary("token")?,
-            password: canary("password")?,
-            licence: canary("licence")?,
+            password: canary("password/+=")?,
+            licence: canary("licence/+=")?,
             folder: scratch.to_owned(),
         })
     }
@@ -68,8 +68,7 @@ impl Keys {
     }
 }
 
-/// `KIND/+CANARY` and 16 random hexadecimal digits: the slash and the plus show URL
-/// encoding and the two alphabets of base64.
+/// A text with 16 random hexadecimal digits. A kind with `/+=` shows URL encoding.
 fn canary(kind: &str) -> Result<String> {
     use std::io::Read as _;
     let mut bytes = [0_u8; 8];
