@@ -285,7 +285,6 @@ fn forms(bytes: &[u8], out: &mut Vec<String>) {
         for text in [STANDARD.encode(&shifted), URL_SAFE.encode(&shifted)] {
             // The first and the last group depend on what is beside.
             let inner = text.trim_end_matches('=');
-            let start = if shift == 0 { 0 } else { 4 };
             let end = inner.len().saturating_sub(2);
             out.extend(
                 inner
