@@ -156,14 +156,14 @@ async fn configure(layout: &Layout, remote: &Remote, identity: &Identity) -> Res
         layout::write(
             &layout.agent(&format!("{file}.crt")),
             certificate.as_bytes(),
-            0o644,
+            0o600,
         )?;
     }
     for file in ["client-ca.crt", "server-ca.crt"] {
         let pem = remote
             .get(&format!("/v1-k3s/{file}"), &credential, &[])
             .await?;
-        layout::write(&layout.agent(file), pem.as_bytes(), 0o644)?;
+        layout::write(&layout.agent(file), pem.as_bytes(), 0o600)?;
     }
     layout::write(
         &layout.agent("etc/kubelet.conf.d/00-k3s-defaults.conf"),

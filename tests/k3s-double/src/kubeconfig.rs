@@ -60,7 +60,7 @@ pub(crate) fn write(
 /// Writes k3s.yaml anew: 0600 unless `write-kubeconfig-mode` says otherwise.
 pub(crate) fn write_admin(layout: &Layout, settings: &Settings) -> Result<()> {
     let path = Path::new("/etc/rancher/k3s/k3s.yaml");
-    layout::make_dir(Path::new("/etc/rancher/k3s"))?;
+    layout::make_open_dir(Path::new("/etc/rancher/k3s"))?;
     let host = settings.text("bind-address").unwrap_or("127.0.0.1");
     let server = format!(
         "https://{host}:{}",

@@ -1,4 +1,5 @@
 //! Where k3s keeps its files, and how they are written: directories 0700, files 0600 unless said otherwise.
+//! The modes are those that real k3s left on a machine (BEHAVIOUR.md, "Seen on real k3s").
 
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::Write as _;
@@ -46,28 +47,39 @@ impl Layout {
 
     /// Makes the directories of a server.
     pub(crate) fn make_server(&self) -> Result<()> {
+        make_open_dir(&self.data)?;
         for path in [
-            self.tls("etcd"),
             self.cred(""),
             self.server("db/etcd"),
             self.server("manifests"),
+            self.server("tls"),
         ] {
             make_dir(&path)?;
         }
-        Ok(())
+        make_open_dir(&self.tls("etcd"))
     }
 
     /// Makes the directories of an agent, or of a server's node part.
     pub(crate) fn make_agent(&self) -> Result<()> {
+        make_open_dir(&self.agent("etc"))?;
         make_dir(&self.agent("etc/kubelet.conf.d"))
     }
 }
 
 /// Makes a directory and its missing parents, mode 0700.
 pub(crate) fn make_dir(path: &Path) -> Result<()> {
+    make_dir_as(path, 0o700)
+}
+
+/// Makes a directory and its missing parents, mode 0755.
+pub(crate) fn make_open_dir(path: &Path) -> Result<()> {
+    make_dir_as(path, 0o755)
+}
+
+fn make_dir_as(path: &Path, mode: u32) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(mode)
         .create(path)
         .with_context(|| format!("create directory {}", path.display()))
 }

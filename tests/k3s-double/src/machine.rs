@@ -44,7 +44,7 @@ fn node_id() -> Result<String> {
     if let Some(id) = layout::read_if_there(path)? {
         return Ok(id.trim().to_owned());
     }
-    layout::make_dir(std::path::Path::new("/etc/rancher/node"))?;
+    layout::make_open_dir(std::path::Path::new("/etc/rancher/node"))?;
     let id = random_hex(4)?;
     layout::write(path, format!("{id}\n").as_bytes(), 0o600)?;
     Ok(id)

@@ -28,7 +28,7 @@ pub(crate) fn own() -> Result<String> {
     if let Some(password) = layout::read_if_there(path)? {
         return Ok(password.trim().to_owned());
     }
-    layout::make_dir(Path::new("/etc/rancher/node"))?;
+    layout::make_open_dir(Path::new("/etc/rancher/node"))?;
     let password = random_hex(16)?;
     layout::write(path, format!("{password}\n").as_bytes(), 0o600)?;
     Ok(password)

@@ -90,14 +90,14 @@ fn certificates(state: &State) -> Result<Api> {
         layout::write(
             &layout.agent(&format!("{file}.crt")),
             pair.certificate.as_bytes(),
-            0o644,
+            0o600,
         )?;
     }
     for file in ["client-ca.crt", "server-ca.crt"] {
         layout::write(
             &layout.agent(file),
             layout::read(&layout.tls(file))?.as_bytes(),
-            0o644,
+            0o600,
         )?;
     }
     layout::write(

@@ -68,6 +68,10 @@ fn files(server: &Machine) -> Result<()> {
         ("server/tls/etcd/client.key", 0o600),
         ("server/db/etcd", 0o700),
         ("agent/client-kubelet.key", 0o600),
+        ("agent/client-kubelet.crt", 0o600),
+        ("agent/client-ca.crt", 0o600),
+        ("agent", 0o755),
+        ("server/tls/etcd", 0o755),
     ] {
         // The node part writes its files after READY.
         let found = wait(path, || Ok(mode(&server.data(path)).ok()))?;
@@ -111,6 +115,9 @@ fn ports_and_credentials(server: &Machine) -> Result<()> {
         ca.join("etcd/client.key").display().to_string(),
     ];
     let foreign: Vec<&str> = foreign.iter().map(String::as_str).collect();
+    let admin =
+        ["crt", "key"].map(|end| ca.join(format!("client-admin.{end}")).display().to_string());
+    let admin = ["--cert", admin[0].as_str(), "--key", admin[1].as_str()];
     for (path, more, expected) in [
         ("/ping", &[][..], "200"),
         ("/cacerts", &[], "200"),
@@ -130,6 +137,8 @@ fn ports_and_credentials(server: &Machine) -> Result<()> {
         ("/v1-k3s/config", &[], "403"),
         ("/v1-k3s/config", &["-u", "node:wrong"], "401"),
         ("/v1-k3s/config", &["-u", "node:canary"], "200"),
+        ("/v1-k3s/config", &["-u", "server:canary"], "403"),
+        ("/v1-k3s/config", &admin, "403"),
         ("/v1-k3s/server-bootstrap", &["-u", "node:canary"], "403"),
         ("/v1-k3s/server-bootstrap", &["-u", "server:canary"], "200"),
         ("/db/info", &["-u", "server:canary"], "200"),
