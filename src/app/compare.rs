@@ -12,7 +12,9 @@ use trueup_core::desired::{DesiredObject, DesiredUnit};
 use trueup_core::drift::{Baseline, FieldDrift};
 use trueup_core::observed::Compared;
 use trueup_model::facts::cluster::{ClusterFacts, InventoryEntry};
-use trueup_model::facts::object::{CREATION_MARK, FIELD_MANAGER, LiveObject, ObjectRef};
+use trueup_model::facts::object::{
+    APPLICATION_LABEL, CREATION_MARK, FIELD_MANAGER, LiveObject, ObjectRef,
+};
 use trueup_model::id::{AppName, ClusterName};
 use trueup_model::port::store::{Recorded, Store};
 use trueup_model::port::{ApplyRefusal, ClusterApi, Force};
@@ -51,6 +53,21 @@ pub(crate) fn outgoing(wanted: &DesiredObject, adopted: bool, mark: &str) -> Val
             .or_insert_with(|| Value::Object(serde_json::Map::new()));
         if let Some(annotations) = annotations.as_object_mut() {
             annotations.insert(CREATION_MARK.to_owned(), mark.into());
+        }
+    }
+    json
+}
+
+/// What is asked of an object that stood before us: without our label, which would be
+/// a write to it.
+pub(crate) fn unmarked(wanted: &DesiredObject) -> Value {
+    let mut json = wanted.json.as_ref().clone();
+    if let Some(metadata) = json.get_mut("metadata").and_then(Value::as_object_mut)
+        && let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut)
+    {
+        labels.remove(APPLICATION_LABEL);
+        if labels.is_empty() {
+            metadata.remove("labels");
         }
     }
     json

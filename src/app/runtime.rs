@@ -10,7 +10,7 @@ use trueup_core::engine::{Effect, Event, Judgement, UnitEngine};
 use trueup_core::observed::SeenUnit;
 use trueup_core::plan::{Context, Round, UnitPlan, forecast, round};
 use trueup_model::facts::Known;
-use trueup_model::id::{Claim, CommitId, Digest, UnitId};
+use trueup_model::id::{Claim, CommitId, Digest, NodeName, UnitId};
 use trueup_model::port::StoreError;
 use trueup_model::port::store::{Settled, Store};
 use trueup_model::verdict::VerdictState;
@@ -174,8 +174,16 @@ impl Runtime {
             held: self.held.clone(),
             backoff: BTreeMap::new(),
             settled: settled.is_some_and(|settled| Some(settled.digest) == digest),
+            labels_before: self.labels_before(unit),
             now_s: now,
         }
+    }
+
+    /// Labels that were declared when the unit was last true.
+    fn labels_before(&self, unit: &UnitId) -> BTreeMap<NodeName, BTreeMap<String, String>> {
+        let stored = self.store().get(&labels_key(unit)).ok().flatten();
+        let text = stored.unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// Look at a unit now, outside of its engine.
@@ -392,6 +400,15 @@ impl Runtime {
         if let Err(error) = self.store().set_settled(unit, &settled) {
             tracing::warn!(%unit, %error, "that the unit is true is not recorded");
         }
+        let labels: BTreeMap<&NodeName, _> = desired
+            .machines
+            .iter()
+            .map(|(name, machine)| (name, &machine.labels))
+            .collect();
+        let text = serde_json::to_string(&labels).unwrap_or_default();
+        if let Err(error) = self.store().put(&labels_key(unit), &text) {
+            tracing::warn!(%unit, %error, "the labels that are true are not recorded");
+        }
         if let Err(error) = self.store().remove(&take_over_key(unit)) {
             tracing::warn!(%unit, %error, "the take-over is not forgotten");
         }
@@ -422,6 +439,11 @@ fn round_keys(round: &Round) -> BTreeSet<String> {
 /// The store's key of a take-over that somebody asked for.
 pub(crate) fn take_over_key(unit: &UnitId) -> String {
     format!("take-over/{unit}")
+}
+
+/// The store's key of the labels that a unit was last true with.
+fn labels_key(unit: &UnitId) -> String {
+    format!("labels/{unit}")
 }
 
 /// The store's key of a pause that was last seen on the cluster itself.
