@@ -3,6 +3,7 @@
 
 pub mod commit;
 pub mod daemon;
+pub mod destinations;
 pub mod host;
 pub mod office;
 pub mod result;
