@@ -151,10 +151,9 @@ impl Courier {
         };
         self.is_ill(&why, wait);
         self.resume_s = now_s.saturating_add(wait);
-        // Its own turn comes later each time, so that one that the forge stumbles over
-        // does not stand before all others.
-        let own = self.resume_s.max(now_s + backoff(outgoing.attempts));
-        store.mark_failed(&self.destination, seq, &why, own)
+        // After the others: one that the forge stumbles over does not stop them.
+        let own_s = self.resume_s.saturating_add(1);
+        store.mark_failed(&self.destination, seq, &why, own_s)
     }
 
     /// One message per problem, however often it is met.
