@@ -15,7 +15,9 @@ use trueup_model::verdict::Verdict;
 const FIRST_S: u64 = 2;
 /// An outage of an hour is over a minute after the forge is back.
 const LONGEST_S: u64 = 60;
-/// A person has to do something first: asked this often whether it is done.
+/// A person has to do something first: asked whether it is done, at first so soon.
+const DENIED_FIRST_S: u64 = 15;
+/// And then this often.
 const DENIED_S: u64 = 120;
 /// A commit that the forge does not know may still be on its way (a mirror of the
 /// repository); after this time of asking it is not.
@@ -136,7 +138,11 @@ impl Courier {
                 let retry_s = now_s + backoff(outgoing.attempts + 1);
                 return store.mark_failed(to, seq, &why, retry_s);
             }
-            ForgeError::Denied(_) => jittered(DENIED_S),
+            ForgeError::Denied(_) => {
+                let doubled = DENIED_FIRST_S.saturating_mul(1 << self.failures.min(10));
+                self.failures = self.failures.saturating_add(1);
+                jittered(doubled.min(DENIED_S))
+            }
             ForgeError::Busy { wait_s, .. } => wait_s,
             ForgeError::Later(_) => {
                 // The request may have arrived, or may do so yet.

@@ -38,6 +38,7 @@ fn a_push_is_pending_within_a_second_and_then_decided() -> Result<()> {
         ensure!(newest["target_url"] == link.as_str(), "{newest}");
     }
     ensure!(fastest < PENDING_WITHIN, "{fastest:?} at best");
+    if std::env::var_os("XLOG").is_some() { eprintln!("{}", rig.log()); }
     a_cause(&rig)?;
     rig.search_secrets()
 }

@@ -337,7 +337,7 @@ pub(crate) fn eventually<T>(
         }
     });
     found.map_err(|error| match last {
-        Some(last) => error.context(last),
+        Some(last) => error.context(format!("{last:#}")),
         None => error,
     })
 }

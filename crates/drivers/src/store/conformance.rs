@@ -35,6 +35,7 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("attempts are counted", attempts_are_counted),
     ("refused is not offered again", refused_is_not_offered_again),
     ("each destination for itself", each_destination_for_itself),
+    ("why nothing arrives", why_nothing_arrives),
     ("a destination comes and goes", a_destination_comes_and_goes),
     ("newest and all of a commit", newest_and_all_of_a_commit),
     ("grants expire", grants_expire),
@@ -303,6 +304,24 @@ fn each_destination_for_itself(store: &dyn Store) {
         (owed[0].refused, owed[0].refused_why.as_str()),
         (1, "too many")
     );
+}
+
+/// The reason stays when the word that met it is passed over.
+fn why_nothing_arrives(store: &dyn Store) {
+    store
+        .decide(&verdict("a", VerdictState::Pending, "1"), 1)
+        .unwrap();
+    let first = store.next_unsent(NOTES, 1).unwrap().unwrap();
+    store
+        .decide(&verdict("a", VerdictState::Success, "2"), 1)
+        .unwrap();
+    store.mark_failed(NOTES, first.seq, "no scope", 50).unwrap();
+    let owed = store.owed().unwrap();
+    assert_eq!((owed[0].waiting, owed[0].why.as_str()), (1, "no scope"));
+    let second = store.next_unsent(NOTES, 1).unwrap().unwrap();
+    store.mark_sent(NOTES, second.seq, 1).unwrap();
+    let owed = store.owed().unwrap();
+    assert_eq!((owed[0].waiting, owed[0].why.as_str()), (0, ""));
 }
 
 fn a_destination_comes_and_goes(store: &dyn Store) {

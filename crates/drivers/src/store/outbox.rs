@@ -97,7 +97,7 @@ pub(super) fn set_destinations(db: &Connection, names: &[String], at_s: u64) -> 
         db.execute("DELETE FROM destination WHERE name = ?1", [gone])?;
     }
     for new in names.iter().filter(|name| !known.contains(name)) {
-        db.execute("INSERT INTO destination VALUES (?1)", [new])?;
+        db.execute("INSERT INTO destination (name) VALUES (?1)", [new])?;
         // Again, where it was a destination once: it may have been told otherwise since.
         db.execute(
             "INSERT OR REPLACE INTO delivery (destination, seq, state, attempts)
@@ -168,9 +168,9 @@ pub(super) fn next(db: &Connection, destination: &str, now_s: u64) -> Result<Opt
         .optional()?;
     if let Some(found) = &found {
         db.execute(
-            "UPDATE delivery SET attempts = attempts + 1, tried_s = ?3
+            "UPDATE delivery SET attempts = attempts + 1
              WHERE destination = ?1 AND seq = ?2",
-            params![destination, found.seq, now_s],
+            params![destination, found.seq],
         )?;
     }
     Ok(found)
@@ -190,9 +190,9 @@ pub(super) fn owed(db: &Connection) -> Result<Vec<Owed>> {
     db.prepare_cached(
         "SELECT t.name,
            (SELECT count(*) FROM delivery d WHERE d.destination = t.name AND d.state = 'queued'),
-           coalesce((SELECT d.why FROM delivery d
+           coalesce(nullif(t.why, ''), (SELECT d.why FROM delivery d
              WHERE d.destination = t.name AND d.state = 'queued' AND d.why <> ''
-             ORDER BY d.tried_s DESC LIMIT 1), ''),
+             ORDER BY d.seq LIMIT 1), ''),
            count(r.seq), coalesce(max(r.why), '')
          FROM destination t LEFT JOIN delivery r ON r.destination = t.name
            AND r.state = 'refused' AND r.seq IN (
@@ -220,6 +220,10 @@ pub(super) fn sent(db: &Connection, destination: &str, seq: i64, at_s: u64) -> R
          WHERE destination = ?1 AND seq = ?2 AND state = 'queued'",
         params![destination, seq, at_s],
     )?;
+    db.execute(
+        "UPDATE destination SET why = '' WHERE name = ?1 AND why <> ''",
+        [destination],
+    )?;
     Ok(())
 }
 
@@ -234,6 +238,11 @@ pub(super) fn failed(
         "UPDATE delivery SET why = ?3, due_s = ?4
          WHERE destination = ?1 AND seq = ?2 AND state = 'queued'",
         params![destination, seq, cut_why(why), retry_at_s],
+    )?;
+    // Also of a word that was passed over meanwhile: those behind it wait for the same.
+    db.execute(
+        "UPDATE destination SET why = ?2 WHERE name = ?1",
+        params![destination, cut_why(why)],
     )?;
     Ok(())
 }

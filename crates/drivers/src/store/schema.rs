@@ -52,12 +52,14 @@ CREATE INDEX commit_seen_of ON commit_seen (fleet, seq);
 
 /// Deliveries of their own: a verdict goes to several destinations.
 const FORMAT_2: &str = "
-CREATE TABLE destination (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-INSERT INTO destination VALUES ('notes');
+CREATE TABLE destination (
+    name TEXT PRIMARY KEY, why TEXT NOT NULL DEFAULT ''
+) STRICT, WITHOUT ROWID;
+INSERT INTO destination (name) VALUES ('notes');
 CREATE TABLE delivery (
     destination TEXT NOT NULL, seq INTEGER NOT NULL, state TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0, due_s INTEGER NOT NULL DEFAULT 0,
-    tried_s INTEGER NOT NULL DEFAULT 0, why TEXT NOT NULL DEFAULT '', done_s INTEGER,
+    why TEXT NOT NULL DEFAULT '', done_s INTEGER,
     PRIMARY KEY (destination, seq)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO delivery (destination, seq, state, attempts, due_s, why, done_s)

@@ -169,7 +169,8 @@ async fn slow_senders_do_not_keep_their_slots() {
             .unwrap();
         slow.push(stream);
     }
-    let honest = bench.post(&signed(BODY, "push"), BODY);
+    let headers = signed(BODY, "push");
+    let honest = bench.post(&headers, BODY);
     let code = tokio::time::timeout(Duration::from_secs(5), honest).await;
     assert_eq!(code.ok(), Some(204), "behind 40 slow ones");
     assert!(bench.woken().await);

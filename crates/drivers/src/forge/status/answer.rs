@@ -45,10 +45,15 @@ pub(super) struct Answer {
 /// calls the state `status`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Listed {
-    #[serde(default)]
+    /// Gitea 1.26 writes `null` for none.
+    #[serde(default, deserialize_with = "null_is_none")]
     pub(super) statuses: Vec<Status>,
     #[serde(default)]
     pub(super) total_count: usize,
+}
+
+fn null_is_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Status>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 #[derive(Debug, Deserialize)]

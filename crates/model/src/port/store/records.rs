@@ -143,7 +143,7 @@ pub struct Owed {
     pub destination: String,
     /// Verdicts that wait.
     pub waiting: u64,
-    /// Why the one that was last tried in vain did not arrive; empty: none was.
+    /// Why the last attempt failed; empty: it did not.
     pub why: String,
     /// Of the commit that was last spoken of: contexts whose newest word it refused.
     pub refused: u64,

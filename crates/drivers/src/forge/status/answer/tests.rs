@@ -147,5 +147,13 @@ fn both_forms_of_a_list_are_read() {
         r#"{"statuses":[{"id":1,"state":"error","context":"Trueup/Home"}],"total_count":1}"#;
     let listed = answer(200, &[], github).statuses().unwrap();
     assert!(listed.newest("trueup/home").is_some());
+    let none = r#"{"state":"pending","total_count":0,"statuses":null}"#;
+    assert!(
+        answer(200, &[], none)
+            .statuses()
+            .unwrap()
+            .statuses
+            .is_empty()
+    );
     assert!(answer(200, &[], "<html>").statuses().is_err());
 }
