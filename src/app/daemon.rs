@@ -16,6 +16,7 @@ use trueup_drivers::webhook::Receiver;
 use trueup_model::id::{CommitId, UnitId};
 use trueup_model::verdict::VerdictState;
 
+use super::branches::{Branches, Planned, sizes};
 use super::clock::now_s;
 use super::commit::Commit;
 use super::destinations::{Couriers, secret_line};
@@ -66,9 +67,12 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
     let couriers = Couriers::start(&office.runtime.host).map_err(|error| {
         Failure::new("TU0930", error.to_string()).next("trueup run, when the file is right")
     })?;
+    let patterns = &office.runtime.host.settings.plan.branches;
+    let (branches, mut plans) = Branches::new(patterns)?;
     let mut daemon = Daemon {
         office: *office,
         couriers,
+        branches,
         judged: BTreeMap::new(),
         watched: Vec::new(),
         refused: None,
@@ -80,21 +84,22 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
                 Some(report) => daemon.report(report),
                 None => return Ok(Exit::Error),
             },
+            Some(planned) = plans.recv() => daemon.planned_branch(&planned),
             Some(asked) = requests.recv() => pinged(daemon.answer(asked)).await,
-            () = pushed.notified() => pinged(daemon.look_at_tip()).await,
+            () = pushed.notified() => pinged(daemon.look_at_repo()).await,
             _ = look.tick() => {
                 daemon.office.runtime.host.state.check().map_err(lost)?;
                 // A repository that was put in the place of another has other folders.
                 if watcher.as_ref().is_none_or(|watcher| !watcher.is_current()) {
                     watcher = RefWatch::new(&repo.url, Arc::clone(&pushed));
                 }
-                pinged(daemon.look_at_tip()).await;
+                pinged(daemon.look_at_repo()).await;
                 if tidied.elapsed() > TIDY_EVERY && daemon.is_idle() {
                     tidied = tokio::time::Instant::now();
                     pinged(daemon.tidy()).await;
                 }
             }
-            _ = hup.recv() => pinged(daemon.look_at_tip()).await,
+            _ = hup.recv() => pinged(daemon.look_at_repo()).await,
             // Pinged by the loop itself: a loop that hangs is restarted.
             _ = watchdog.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
             _ = term.recv() => break,
@@ -171,6 +176,7 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 struct Daemon {
     office: Office,
     couriers: Couriers,
+    branches: Branches,
     /// What was said of the tip, by unit.
     judged: BTreeMap<UnitId, Judgement>,
     /// Tasks that pass on wake-ups of clusters.
@@ -202,6 +208,18 @@ impl Daemon {
         if let Err(error) = self.office.runtime.host.mirror.tidy().await {
             tracing::warn!(%error, "the mirror is not packed");
         }
+    }
+
+    /// The tracked branch first.
+    async fn look_at_repo(&mut self) {
+        self.look_at_tip().await;
+        self.branches.look(&self.office.runtime).await;
+    }
+
+    fn planned_branch(&mut self, planned: &Planned) {
+        self.branches.done(&planned.commit);
+        let speaker = self.speaker(&planned.commit);
+        speaker.say("plan", planned.state, &planned.text);
     }
 
     async fn look_at_tip(&mut self) {
@@ -298,6 +316,7 @@ impl Daemon {
     fn refuse(&mut self, id: &CommitId, why: &str) {
         let speaker = self.speaker(id);
         speaker.say("validate", VerdictState::Failure, why);
+        speaker.say("plan", VerdictState::Failure, why);
         speaker.say("converged", VerdictState::Failure, why);
         self.refused = Some(id.clone());
     }
@@ -394,13 +413,8 @@ impl Daemon {
             return;
         }
         if let Some((steps, held)) = runtime.forecast_sizes() {
-            let text = match (steps, held) {
-                (0, 0) => "no changes".to_owned(),
-                (steps, 0) => format!("{steps} steps"),
-                (steps, held) => format!("{steps} steps, {held} held"),
-            };
             self.speaker(commit)
-                .say("plan", VerdictState::Success, &text);
+                .say("plan", VerdictState::Success, &sizes(steps, held));
         }
     }
 

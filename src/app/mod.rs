@@ -12,6 +12,7 @@ pub mod settings;
 pub mod socket;
 pub mod view;
 
+mod branches;
 mod clock;
 mod compare;
 mod drive;

@@ -208,8 +208,8 @@ pub struct Webhook {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
-    /// Branches of the same repository, as globs (`*` within a part, `**` over
-    /// slashes); their tips get a plan and nothing else.
+    /// Branches of the same repository; one `*` in each stands for any text, slashes
+    /// too. Their tips get a plan and nothing else.
     #[serde(default)]
     pub branches: Vec<String>,
 }

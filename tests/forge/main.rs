@@ -8,6 +8,7 @@
     reason = "what a story measured belongs to its output, and a test may fail loudly"
 )]
 
+mod branches;
 mod outage;
 mod pushed;
 mod refused;

