@@ -307,6 +307,8 @@ impl Daemon {
                 self.effects(&unit, &effects);
             }
         }
+        // A fleet without units has no engine that would say it.
+        self.planned(&id);
         // An earlier run may have ended between the last unit's word and the sum.
         let units = self.office.runtime.unit_ids();
         self.speaker(&id).converged(&self.judged, &units);

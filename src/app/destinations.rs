@@ -113,7 +113,8 @@ async fn run(
             return;
         }
         tokio::select! {
-            _ = said.changed() => {}
+            // Nobody will ever say anything again.
+            changed = said.changed() => if changed.is_err() { return },
             _ = stop.changed() => {}
             () = tokio::time::sleep(TICK) => {}
         }

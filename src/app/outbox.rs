@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use trueup_model::id::CommitId;
 use trueup_model::port::store::{Outgoing, Store};
@@ -25,6 +26,8 @@ const UNKNOWN_S: u64 = 10 * 60;
 /// A word whose delivery nobody answered may still arrive, after a later one: the
 /// newest is read once more this long after. Longer than any request lives.
 const SECOND_LOOK_S: u64 = 45;
+/// One delivery with all its questions; each request has a deadline of its own.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(90);
 /// Deliveries in one go: the rest is due at once.
 const BATCH_MAX: usize = 50;
 
@@ -83,7 +86,11 @@ impl Courier {
                     return arrived;
                 }
             };
-            let result = self.deliver(&outgoing).await;
+            let result = tokio::time::timeout(DELIVERY_LIMIT, self.deliver(&outgoing));
+            let result = result.await.unwrap_or_else(|_| {
+                let limit = DELIVERY_LIMIT.as_secs();
+                Err(ForgeError::Later(format!("it took longer than {limit} s")))
+            });
             arrived += usize::from(result.is_ok());
             if let Err(error) = self.note(&outgoing, result, now()) {
                 tracing::warn!(%error, "a delivery is not recorded");
