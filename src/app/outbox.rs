@@ -91,6 +91,10 @@ impl Courier {
                 let limit = DELIVERY_LIMIT.as_secs();
                 Err(ForgeError::Later(format!("it took longer than {limit} s")))
             });
+            if result.is_ok() {
+                let (to, context) = (&self.destination, &outgoing.verdict.context);
+                tracing::debug!(to, context, "delivered");
+            }
             arrived += usize::from(result.is_ok());
             if let Err(error) = self.note(&outgoing, result, now()) {
                 tracing::warn!(%error, "a delivery is not recorded");

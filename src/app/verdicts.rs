@@ -34,7 +34,10 @@ impl Speaker<'_> {
         let context = format!("trueup/{}/{context}", self.fleet);
         let verdict = Verdict::new(self.commit.clone(), context, state, description);
         match self.store.decide(&verdict, seconds(now_s())) {
-            Ok(true) => self.couriers.wake(),
+            Ok(true) => {
+                tracing::debug!(context = verdict.context, ?state, "decided");
+                self.couriers.wake();
+            }
             Ok(false) => {}
             Err(error) => {
                 tracing::error!(%error, context = verdict.context, "a verdict is not recorded");

@@ -1,6 +1,7 @@
 //! The rig of a story: a Gitea, a clone of the config repo, and trueup.
 
 mod proxy;
+mod witness;
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -16,6 +17,7 @@ use trueup_bed::Gitea;
 use trueup_bed::wait::wait_for;
 
 pub(crate) use proxy::Proxy;
+pub(crate) use witness::Witness;
 
 /// The repository on the Gitea.
 pub(crate) const REPO: &str = "fleet";
@@ -23,6 +25,9 @@ pub(crate) const REPO: &str = "fleet";
 pub(crate) const HOOK_SECRET: &str = "canary-hook-secret-51c7";
 /// Everything is on one host, but other tests compile beside it.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Between two looks at the Gitea.
+const LOOK_EVERY: Duration = Duration::from_millis(60);
 
 const FLEET: &str = "apiVersion: trueup.dev/v1alpha1
 kind: Fleet
@@ -329,12 +334,18 @@ pub(crate) fn eventually<T>(
     mut look: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let mut last = None;
-    let found = wait_for(what, limit, || match look() {
-        Ok(found) => found,
-        Err(error) => {
+    let mut next = Instant::now();
+    let found = wait_for(what, limit, || {
+        // A look is some requests: not every 20 ms, which would slow down what is measured.
+        if Instant::now() < next {
+            return None;
+        }
+        let found = look().unwrap_or_else(|error| {
             last = Some(error);
             None
-        }
+        });
+        next = Instant::now() + LOOK_EVERY;
+        found
     });
     found.map_err(|error| match last {
         Some(last) => error.context(format!("{last:#}")),

@@ -156,6 +156,7 @@ async fn answer(door: &Door, request: Request<Incoming>) -> StatusCode {
         return StatusCode::UNAUTHORIZED;
     }
     if is_push(&head.headers) {
+        tracing::debug!("a webhook says that something was pushed");
         door.pushed.notify_one();
     }
     StatusCode::NO_CONTENT
