@@ -84,6 +84,17 @@ impl Double {
         of.find(|one| one.commit == *commit && one.context == context)
             .cloned()
     }
+    /// What was held up on its way arrives.
+    fn late_arrives(&self, now_s: u64) {
+        let mut late = self.late.lock().unwrap();
+        late.retain(|(at, verdict)| {
+            let arrives = *at <= now_s;
+            if arrives {
+                self.taken.lock().unwrap().push(verdict.clone());
+            }
+            !arrives
+        });
+    }
     fn count(&self) -> usize {
         self.taken.lock().unwrap().len()
     }
@@ -155,15 +166,7 @@ impl Bench {
         for _ in 0..seconds {
             self.now_s += 1;
             let now = self.now_s;
-            let mut late = self.forge.late.lock().unwrap();
-            late.retain(|(at, verdict)| {
-                let arrives = *at <= now;
-                if arrives {
-                    self.forge.taken.lock().unwrap().push(verdict.clone());
-                }
-                !arrives
-            });
-            drop(late);
+            self.forge.late_arrives(now);
             self.courier.pass(&move || now).await;
         }
     }

@@ -172,7 +172,8 @@ mod tests {
         let mirror = Mirror::open(&dir).await.unwrap();
         let limit = Duration::from_secs(20);
         let names = async |wanted: &[&str]| -> Vec<String> {
-            let tips = mirror.fetch_matching(origin.as_str(), &globs(wanted), limit);
+            let globs = globs(wanted);
+            let tips = mirror.fetch_matching(origin.as_str(), &globs, limit);
             let mut tips = tips.await.unwrap();
             tips.sort();
             assert!(tips.iter().all(|(_, commit)| *commit == one));
