@@ -31,6 +31,8 @@ pub(crate) struct Comparer {
     cluster: Option<ClusterName>,
     vault: Arc<Vault>,
     store: Arc<dyn Store>,
+    /// Nothing is recorded: what is compared is not what is tracked.
+    only_looking: bool,
     /// What a dry run said, for this rendered digest on this live resourceVersion.
     said: Mutex<BTreeMap<String, (String, Compared)>>,
 }
@@ -93,7 +95,20 @@ impl Comparer {
             cluster: cluster.cloned(),
             vault,
             store,
+            only_looking: false,
             said: Mutex::default(),
+        }
+    }
+
+    /// A comparer that records nothing: for a commit that is not the tip.
+    pub(crate) fn only_looking(
+        cluster: Option<&ClusterName>,
+        vault: Arc<Vault>,
+        store: Arc<dyn Store>,
+    ) -> Self {
+        Self {
+            only_looking: true,
+            ..Self::new(cluster, vault, store)
         }
     }
 
@@ -295,7 +310,7 @@ impl Comparer {
 
     /// A rebuilt baseline that the live object already meets.
     fn remember(&self, pair: &Pair<'_>, baseline: &Baseline) {
-        let Some(cluster) = &self.cluster else {
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !self.only_looking) else {
             return;
         };
         if let Err(error) = record(

@@ -3,6 +3,7 @@
 
 pub mod commit;
 pub mod daemon;
+pub mod destinations;
 pub mod host;
 pub mod office;
 pub mod result;
@@ -11,6 +12,7 @@ pub mod settings;
 pub mod socket;
 pub mod view;
 
+mod branches;
 mod clock;
 mod compare;
 mod drive;

@@ -186,6 +186,19 @@ impl Runtime {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
+    /// What a plan of a unit depends on, as a commit wants it that is not the tip.
+    pub(crate) fn context_of(&self, desired: &DesiredUnit, commit: &CommitId) -> Context {
+        let settled = self.store().settled(&desired.id).ok().flatten();
+        let digest = unit_digest(desired);
+        Context {
+            commit: commit.as_str().to_owned(),
+            settled: settled.is_some_and(|settled| settled.digest == digest),
+            held: None,
+            allowed: None,
+            ..self.context(&desired.id, None)
+        }
+    }
+
     /// Look at a unit now, outside of its engine.
     pub(crate) async fn look_now(&mut self, unit: &UnitId) -> Option<(Context, SeenUnit)> {
         let desired = self.desired(unit)?;
@@ -457,7 +470,7 @@ pub(crate) fn seconds(at_s: i64) -> u64 {
 }
 
 /// The newest epoch that any target knows: of one holder, or of all.
-fn newest_epoch(seen: &SeenUnit, holder: Option<&str>) -> u64 {
+pub(crate) fn newest_epoch(seen: &SeenUnit, holder: Option<&str>) -> u64 {
     let machines = seen.machines.values().filter_map(|facts| {
         let record = facts.known()?.owner.as_ref()?;
         record.claim.as_ref()
