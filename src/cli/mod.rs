@@ -3,6 +3,9 @@
 pub mod exit;
 
 mod apply;
+mod config;
+mod init;
+mod node;
 mod plan;
 mod render;
 mod run;
@@ -42,6 +45,12 @@ enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a host configuration and a config repo: the first command on a host.
+    Init(init::InitArgs),
+    /// Machines: enroll.
+    Node(node::NodeArgs),
+    /// Switches of the host configuration.
+    Config(config::ConfigArgs),
     /// Check a config repo: no network, no keys, no live access.
     Validate(validate::ValidateArgs),
     /// Show what would be done, and change nothing.
@@ -79,8 +88,14 @@ struct OutputArgs {
 
 /// Run a command.
 pub async fn main(cli: Cli) -> Exit {
-    let config = cli.config;
+    let config = match &cli.command {
+        Command::Init(_) => cli.config,
+        _ => crate::app::first::place::config(&cli.config),
+    };
     let result = match cli.command {
+        Command::Init(args) => Box::pin(init::init(&config, args)).await,
+        Command::Node(args) => node::node(&config, args).await,
+        Command::Config(args) => config::config(&config, &args),
         Command::Validate(args) => validate::validate(args).await,
         Command::Plan(args) => plan::plan(&config, args).await,
         Command::Apply(args) => Box::pin(apply::apply(&config, args)).await,

@@ -3,6 +3,7 @@
 
 pub mod batch;
 mod failure;
+pub mod fresh;
 pub mod mirror;
 pub mod objects;
 #[cfg(test)]
@@ -10,7 +11,7 @@ pub(crate) mod testbed;
 mod url;
 pub mod watch;
 
-pub use mirror::{Mirror, Tracked};
+pub use mirror::{Mirror, Tracked, installed};
 pub use trueup_model::port::git::{BranchName, FetchedTip, GitError, LogEntry, Moved};
 pub use url::shown as shown_url;
 pub use watch::RefWatch;

@@ -1,0 +1,71 @@
+//! `trueup config`: the switches of the host configuration.
+
+use camino::Utf8Path;
+use clap::{Args, Subcommand};
+
+use super::exit::Exit;
+use super::{Failure, show};
+use crate::app::first::edit::{Edited, switch, switch_of};
+
+/// `trueup config`.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Show a switch.
+    Get {
+        /// `switches.reportDrift`, `switches.correctDrift` or `switches.rollOut`.
+        key: String,
+    },
+    /// Set a switch; every other byte of the file stays as it is.
+    Set {
+        /// `switches.reportDrift`, `switches.correctDrift` or `switches.rollOut`.
+        key: String,
+        /// `true` or `false`.
+        value: bool,
+    },
+}
+
+/// Show or set a switch.
+pub(super) fn config(path: &Utf8Path, args: &ConfigArgs) -> Result<Exit, Failure> {
+    match &args.command {
+        ConfigCommand::Get { key } => {
+            let name = name(key)?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::new("TU0901", format!("cannot read {path}: {error}")).next("trueup init")
+            })?;
+            let value = switch_of(path, &text, name)
+                .map_err(|why| Failure::new("TU0901", why).next("trueup doctor"))?;
+            let default = name == "reportDrift";
+            show::out(&value.unwrap_or(default).to_string());
+        }
+        ConfigCommand::Set { key, value } => {
+            let name = name(key)?;
+            match switch(path, name, *value)? {
+                Edited::Written => show::out(&format!(
+                    "{path}: {key} is {value}; a loop that runs reads it at its next start (systemctl restart trueup)"
+                )),
+                Edited::Already => show::out(&format!("{path}: {key} is {value} already")),
+                Edited::ByHand(why) => {
+                    return Err(Failure::new("TU0953", format!("{key} was not set: {why}"))
+                        .next(format!("write {key}: {value} into {path} by hand")));
+                }
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn name(key: &str) -> Result<&str, Failure> {
+    key.strip_prefix("switches.")
+        .filter(|name| ["reportDrift", "correctDrift", "rollOut"].contains(name))
+        .ok_or_else(|| {
+            Failure::new("TU0906", format!("there is no switch {key}"))
+                .next("trueup config set switches.rollOut true")
+                .exit(Exit::Usage)
+        })
+}
