@@ -443,7 +443,7 @@ impl Office {
         Ok(granted)
     }
 
-    fn write_grants(
+    pub(crate) fn write_grants(
         &self,
         granted: &[(String, String)],
         author: &str,

@@ -26,6 +26,7 @@ enum ConfigCommand {
         /// `switches.reportDrift`, `switches.correctDrift` or `switches.rollOut`.
         key: String,
         /// `true` or `false`.
+        #[arg(action = clap::ArgAction::Set)]
         value: bool,
     },
 }

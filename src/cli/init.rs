@@ -106,11 +106,61 @@ impl Asking {
         }
     }
 
-    fn text(self, question: &str, flag: &str, default: &str) -> Result<String, Failure> {
+    /// Nobody can be asked: everything that is missing is named at once.
+    fn check(self, args: &InitArgs, place: &Place, around: &Surroundings) -> Result<(), Failure> {
+        let dir = args.dir.as_ref().or(args.repo.as_ref());
+        let absent = [
+            ("DIR", dir.is_none()),
+            ("--fleet NAME", args.fleet.is_none()),
+            (
+                "--ssh-identity FILE or --local",
+                args.ssh_identity.is_none() && !args.local,
+            ),
+        ];
+        let absent: Vec<&str> = absent
+            .into_iter()
+            .filter(|flag| flag.1)
+            .map(|flag| flag.0)
+            .collect();
+        if self != Self::Nobody || absent.is_empty() {
+            return Ok(());
+        }
+        let identity = args.ssh_identity.clone().or_else(|| around.ssh_identity());
+        let machines = match identity {
+            _ if args.local => "--local".to_owned(),
+            Some(path) => format!("--ssh-identity {path}"),
+            None => "--local".to_owned(),
+        };
+        let mut next = format!(
+            "{} init {} --fleet {} {machines}",
+            place::making(&place.config),
+            dir.cloned().unwrap_or_else(place::own_repo),
+            args.fleet.as_ref().map_or("home", FleetName::as_str),
+        );
+        for (flag, path) in [
+            ("--state-dir", &args.state_dir),
+            ("--age-identity", &args.age_identity),
+        ] {
+            if let Some(path) = path {
+                next.push_str(&format!(" {flag} {path}"));
+            }
+        }
+        for (flag, on) in [
+            ("--roll-out", args.roll_out),
+            ("--correct-drift", args.correct_drift),
+        ] {
+            if on {
+                next.push_str(&format!(" {flag}"));
+            }
+        }
+        let message = format!("nobody is there to be asked for {}", absent.join(", "));
+        Err(Failure::new("TU0906", message).next(next).exit(Exit::Usage))
+    }
+
+    fn text(self, question: &str, default: &str) -> String {
         match self {
-            Self::Person => Ok(show::answer(question, default)),
-            Self::Defaults => Ok(default.to_owned()),
-            Self::Nobody => Err(missing(flag)),
+            Self::Person => show::answer(question, default),
+            Self::Defaults | Self::Nobody => default.to_owned(),
         }
     }
 
@@ -120,17 +170,18 @@ impl Asking {
     }
 
     fn wish(self, args: &InitArgs, place: Place, around: &Surroundings) -> Result<Wish, Failure> {
+        self.check(args, &place, around)?;
         let repo = match args.dir.as_ref().or(args.repo.as_ref()) {
             Some(dir) => dir.clone(),
             None => {
                 let default = place::own_repo();
-                self.text("Folder of the config repo?", "DIR", default.as_str())?
+                self.text("Folder of the config repo?", default.as_str())
                     .into()
             }
         };
         let fleet = match &args.fleet {
             Some(fleet) => fleet.clone(),
-            None => parsed(&self.text("Name of the fleet?", "--fleet NAME", "home")?)?,
+            None => parsed(&self.text("Name of the fleet?", "home"))?,
         };
         let (local, ssh_identity) = self.machines(args, around)?;
         let correct = "May trueup put back what somebody changes by hand on its machines?";
@@ -162,7 +213,7 @@ impl Asking {
                 let default = around.ssh_identity();
                 let default = default.as_ref().map_or("", |path| path.as_str());
                 let question = "Private SSH key to log in with (- for none)?";
-                let said = self.text(question, "--ssh-identity FILE or --local", default)?;
+                let said = self.text(question, default);
                 (!matches!(said.as_str(), "" | "-")).then(|| place::absolute(said.as_str().into()))
             }
         };
@@ -178,15 +229,6 @@ impl Asking {
         })?;
         Ok((Some(name), identity))
     }
-}
-
-fn missing(flag: &str) -> Failure {
-    Failure::new(
-        "TU0906",
-        format!("{flag} is missing, and nobody is there to be asked"),
-    )
-    .next(format!("say {flag}, or --yes for the defaults"))
-    .exit(Exit::Usage)
 }
 
 fn parsed(text: &str) -> Result<FleetName, Failure> {

@@ -2,6 +2,7 @@
 
 pub mod exit;
 
+mod adopt;
 mod apply;
 mod config;
 mod init;
@@ -57,6 +58,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Do it: a saved plan, or a fresh one after a question.
     Apply(apply::ApplyArgs),
+    /// Take over, unchanged, what lives already.
+    Adopt(adopt::AdoptArgs),
     /// Keep the fleet true to the branch, for ever.
     Run(run::RunArgs),
     /// What is true, what is not, and what it waits for.
@@ -99,6 +102,7 @@ pub async fn main(cli: Cli) -> Exit {
         Command::Validate(args) => validate::validate(args).await,
         Command::Plan(args) => plan::plan(&config, args).await,
         Command::Apply(args) => Box::pin(apply::apply(&config, args)).await,
+        Command::Adopt(args) => Box::pin(adopt::adopt(&config, args)).await,
         Command::Run(args) => Box::pin(run::run(&config, args)).await,
         Command::Status(args) => status::status(&config, args).await,
         Command::Approve(args) => word::approve(&config, args).await,

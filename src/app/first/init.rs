@@ -84,7 +84,7 @@ pub(crate) async fn make(wish: &Wish) -> Result<Made, Failure> {
     if let Some(path) = &wish.ssh_identity {
         usable_identity(path)?;
     }
-    state_dir(&wish.place.state_dir)?;
+    state_dir(wish)?;
 
     let mut undo = Undo::default();
     let (age_identity, recipient) = age_identity(wish, &mut undo)?;
@@ -104,7 +104,7 @@ pub(crate) async fn make(wish: &Wish) -> Result<Made, Failure> {
     let config = &wish.place.config;
     folder_of(config)
         .and_then(|()| file::write_new(config, 0o600, text.as_bytes()))
-        .map_err(|error| unwritable(config, &error).next(elsewhere()))?;
+        .map_err(|error| unwritable(config, &error).next(wish.elsewhere()))?;
     undo.0.clear();
     Ok(Made {
         config: config.clone(),
@@ -121,10 +121,6 @@ fn unwritable(path: &Utf8Path, error: &io::Error) -> Failure {
         "TU0944",
         format!("cannot write {path}: {error}; nothing was changed"),
     )
-}
-
-fn elsewhere() -> &'static str {
-    "trueup --config ./trueup.yaml init ./fleet --state-dir ./state"
 }
 
 fn folder_of(path: &Utf8Path) -> io::Result<()> {
@@ -188,26 +184,47 @@ fn beside(repo: &Utf8Path) -> Utf8PathBuf {
 impl Wish {
     /// The command line that makes the same with another folder.
     fn command(&self, repo: &Utf8Path) -> String {
+        let trueup = super::place::making(&self.place.config);
+        self.words(&trueup, repo, &self.place.state_dir)
+    }
+
+    /// The command line that makes the same where the person stands.
+    fn elsewhere(&self) -> String {
+        let repo = if self.repo.exists() {
+            self.repo.as_path()
+        } else {
+            Utf8Path::new("./fleet")
+        };
+        self.words(
+            "trueup --config ./trueup.yaml",
+            repo,
+            Utf8Path::new("./state"),
+        )
+    }
+
+    fn words(&self, trueup: &str, repo: &Utf8Path, state_dir: &Utf8Path) -> String {
         let mut words = vec![
-            super::place::making(&self.place.config),
-            "init".to_owned(),
-            repo.to_string(),
-            format!("--fleet {}", self.fleet),
-            format!("--state-dir {}", self.place.state_dir),
+            format!("{trueup} init {repo} --fleet {}", self.fleet),
+            format!("--state-dir {state_dir}"),
         ];
-        words.extend(self.local.is_some().then(|| "--local".to_owned()));
+        let files = [
+            ("--ssh-identity", &self.ssh_identity),
+            ("--age-identity", &self.age_identity),
+        ];
+        for (flag, path) in files {
+            words.extend(path.iter().map(|path| format!("{flag} {path}")));
+        }
+        let flags = [
+            ("--local", self.local.is_some()),
+            ("--roll-out", self.roll_out),
+            ("--correct-drift", self.correct_drift),
+        ];
         words.extend(
-            self.ssh_identity
-                .iter()
-                .map(|path| format!("--ssh-identity {path}")),
+            flags
+                .into_iter()
+                .filter(|flag| flag.1)
+                .map(|flag| flag.0.to_owned()),
         );
-        words.extend(
-            self.age_identity
-                .iter()
-                .map(|path| format!("--age-identity {path}")),
-        );
-        words.extend(self.roll_out.then(|| "--roll-out".to_owned()));
-        words.extend(self.correct_drift.then(|| "--correct-drift".to_owned()));
         words.push("--yes".to_owned());
         words.join(" ")
     }
@@ -227,14 +244,15 @@ fn usable_identity(path: &Utf8Path) -> Result<(), Failure> {
     })
 }
 
-fn state_dir(path: &Utf8Path) -> Result<(), Failure> {
+fn state_dir(wish: &Wish) -> Result<(), Failure> {
+    let path = &wish.place.state_dir;
     // Nearer than what the state directory says: a parent that cannot be written.
-    folder_of(path).map_err(|error| unwritable(path, &error).next(elsewhere()))?;
+    folder_of(path).map_err(|error| unwritable(path, &error).next(wish.elsewhere()))?;
     StateDir::open(path).map(drop).map_err(|error| match error {
         StateDirError::Held { .. } => Failure::new("TU0907", error.to_string())
             .next("trueup status")
             .exit(Exit::Held),
-        other => Failure::new("TU0902", other.to_string()).next(elsewhere()),
+        other => Failure::new("TU0902", other.to_string()).next(wish.elsewhere()),
     })
 }
 
@@ -254,7 +272,7 @@ fn age_identity(wish: &Wish, undo: &mut Undo) -> Result<(Utf8PathBuf, String), F
     let made = generate();
     folder_of(&path)
         .and_then(|()| file::write_new(&path, 0o600, made.file.expose_secret().as_bytes()))
-        .map_err(|error| unwritable(&path, &error).next(elsewhere()))?;
+        .map_err(|error| unwritable(&path, &error).next(wish.elsewhere()))?;
     undo.0.push(path.clone());
     Ok((path, made.recipient))
 }

@@ -2,6 +2,7 @@
 //! A host configuration and a config repo are made, machines are enrolled, what lives
 //! already is adopted, and what is missing is told.
 
+pub(crate) mod adopt;
 pub(crate) mod edit;
 pub(crate) mod enroll;
 pub(crate) mod init;
