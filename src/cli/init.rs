@@ -218,7 +218,8 @@ impl Asking {
             }
         };
         let question = "Is this machine itself to be the first of the fleet?";
-        let local = args.local || (self == Self::Person && show::ask(question));
+        let ask = self == Self::Person && args.ssh_identity.is_none();
+        let local = args.local || (ask && show::ask(question));
         if !local {
             return Ok((None, identity));
         }

@@ -1,0 +1,334 @@
+//! A newcomer: from an empty host to a machine that is kept true, typed as the README
+//! says; and what is said to those who take a wrong turn.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use trueup_bed::{Bed, BedSpec, ExecOutput, Machine};
+
+use crate::rig::{MGMT, program};
+
+/// What the first commands put on a machine.
+const HELLO: &str = "/etc/trueup-hello";
+/// One command: a login, a look, a job.
+const COMMAND: Duration = Duration::from_secs(150);
+
+/// An empty host and machines that know its key.
+struct Newcomer {
+    bed: Bed,
+}
+
+impl Newcomer {
+    fn arrive(machines: &[&str]) -> Result<Self> {
+        let mut names = vec![MGMT];
+        names.extend(machines);
+        let bed = Bed::build(&BedSpec::named(&names))?;
+        let host = bed.machine(MGMT);
+        host.put_file("/usr/local/bin/trueup", 0o755, program(&bed)?)?;
+        let key = std::fs::read(bed.ssh_key_path())?;
+        host.put_file("/root/.ssh/id_ed25519", 0o600, key)?;
+        bed.power_on_all()?;
+        Ok(Self { bed })
+    }
+
+    fn host(&self) -> &Machine {
+        self.bed.machine(MGMT)
+    }
+
+    /// Types a line where nobody answers questions.
+    fn runs(&self, line: &str) -> Result<ExecOutput> {
+        self.host().exec_with(line, b"", COMMAND)
+    }
+
+    /// Types a line that must end with this code.
+    fn ends(&self, line: &str, code: i32) -> Result<ExecOutput> {
+        let end = self.runs(line)?;
+        ensure!(
+            end.code == Some(code),
+            "`{line}` ended with {:?}, not {code}:\n{}\n{}",
+            end.code,
+            end.stdout,
+            end.stderr
+        );
+        Ok(end)
+    }
+
+    /// Types a line on a terminal, and answers; what the terminal showed.
+    fn types(&self, line: &str, answers: &str, code: i32) -> Result<String> {
+        let line = line.replace('\'', r"'\''");
+        let script = format!("script -qec '{line}' /dev/null");
+        let end = self
+            .host()
+            .exec_with(&script, answers.as_bytes(), COMMAND)?;
+        ensure!(
+            end.code == Some(code),
+            "on a terminal, `{line}` ended with {:?}, not {code}:\n{}",
+            end.code,
+            end.stdout
+        );
+        Ok(end.stdout)
+    }
+
+    /// A refusal; the one command that it proposes.
+    fn refused(&self, line: &str, code: i32) -> Result<String> {
+        let end = self.ends(line, code)?;
+        next(&end.stderr).with_context(|| format!("`{line}`"))
+    }
+
+    /// A machine has the file that the first profile declares.
+    fn says_hello(&self, machine: &str) -> Result<()> {
+        let text = self.bed.machine(machine).sh(&format!("cat {HELLO}"))?;
+        ensure!(text.contains("kept true by trueup"), "{text}");
+        Ok(())
+    }
+
+    /// Forgets everything that `init` made.
+    fn leaves(&self) -> Result<()> {
+        self.host()
+            .sh("rm -rf /etc/trueup /var/lib/trueup /root/fleet /srv/fleet")
+            .map(drop)
+    }
+
+    fn ip(&self, machine: &str) -> String {
+        self.bed.machine(machine).ip().to_string()
+    }
+
+    fn fingerprint(&self, machine: &str) -> Result<String> {
+        let said = self
+            .bed
+            .machine(machine)
+            .sh("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")?;
+        let print = said.split_whitespace().nth(1);
+        Ok(print.context("a fingerprint")?.to_owned())
+    }
+}
+
+/// The one `next:` of an output.
+fn next(said: &str) -> Result<String> {
+    let lines: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("next: "))
+        .collect();
+    ensure!(lines.len() == 1, "not one next command:\n{said}");
+    Ok(lines[0].to_owned())
+}
+
+/// The commands of the README's section, for a machine at this address.
+fn commands_of_the_readme(address: &str) -> Result<Vec<String>> {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;
+    let section = readme
+        .split("## Five minutes to your own machine")
+        .nth(1)
+        .context("the README's section")?;
+    let block = section
+        .split("```sh\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .context("its commands")?;
+    Ok(block
+        .lines()
+        .map(|line| line.replace("192.0.2.10", address))
+        .collect())
+}
+
+#[test]
+fn a_stranger_comes_to_a_first_machine() -> Result<()> {
+    let newcomer = Newcomer::arrive(&["m1", "m2", "m3"])?;
+    five_commands(&newcomer)?;
+    newcomer.leaves()?;
+    every_refusal_leads_on(&newcomer)?;
+    keys_that_are_not_right(&newcomer)?;
+    what_lives_is_taken_over(&newcomer)?;
+    hosts_that_are_not_as_they_should_be(&newcomer)
+}
+
+/// At most five lines from nothing to the first converged file.
+fn five_commands(newcomer: &Newcomer) -> Result<()> {
+    let commands = commands_of_the_readme(&newcomer.ip("m1"))?;
+    ensure!(commands.len() <= 5, "{commands:#?}");
+    let shown = newcomer.fingerprint("m1")?;
+    for command in &commands {
+        let said = newcomer.types(command, "yes\n", 0)?;
+        if command.contains("enroll 1") {
+            ensure!(said.contains(&shown), "no fingerprint: {said}");
+        }
+    }
+    newcomer.says_hello("m1")?;
+    let modes = newcomer
+        .host()
+        .sh("stat -c %a /etc/trueup/trueup.yaml /etc/trueup/age.key /var/lib/trueup/host")?;
+    ensure!(modes == "600\n600\n700\n", "{modes}");
+    // What stands is left as it is.
+    let before = newcomer.host().sh("cat /etc/trueup/* | sha256sum")?;
+    let proposed = newcomer.refused("trueup init fleet2 --fleet x --local", 1)?;
+    newcomer.ends(&proposed, 0)?;
+    ensure!(before == newcomer.host().sh("cat /etc/trueup/* | sha256sum")?);
+    newcomer.ends("test ! -e fleet2", 0).map(drop)
+}
+
+/// Nobody answers, nothing is said on the line: each refusal's one command is typed as it
+/// stands, and leads on.
+fn every_refusal_leads_on(newcomer: &Newcomer) -> Result<()> {
+    let init = newcomer.refused("trueup plan", 1)?;
+    ensure!(init == "trueup init", "{init}");
+    let init = newcomer.refused(&init, 64)?;
+    let made = newcomer.ends(&init, 0)?.stdout;
+    let enroll = next(&made)?.replace("HOST", &newcomer.ip("m2"));
+    let enroll = newcomer.refused(&enroll, 64)?;
+    ensure!(enroll.contains(&newcomer.fingerprint("m2")?), "{enroll}");
+    let enrolled = newcomer.ends(&enroll, 0)?.stdout;
+    newcomer.ends(&next(&enrolled)?, 0)?;
+    let plan = newcomer.ends("trueup plan", 0)?.stdout;
+    let grant = next(&plan)?;
+    newcomer.ends(&grant, 0)?;
+    let plan = newcomer.ends("trueup plan", 0)?.stdout;
+    ensure!(plan.contains(HELLO) && !plan.contains("next:"), "{plan}");
+    newcomer
+        .bed
+        .machine("m2")
+        .sh(&format!("test ! -e {HELLO}"))?;
+    let apply = newcomer.refused("trueup apply", 64)?;
+    newcomer.ends(&apply, 0)?;
+    newcomer.says_hello("m2")
+}
+
+/// A fingerprint that is not the machine's, a machine installed anew, a login that is
+/// not taken, an identity that others can read.
+fn keys_that_are_not_right(newcomer: &Newcomer) -> Result<()> {
+    let (m2, m3) = (newcomer.ip("m2"), newcomer.ip("m3"));
+    let wrong = newcomer.fingerprint("m2")?;
+    let end = newcomer.ends(&format!("trueup node enroll {m3} --host-key {wrong}"), 8)?;
+    let right = newcomer.fingerprint("m3")?;
+    ensure!(end.stderr.contains(&wrong) && end.stderr.contains(&right));
+    newcomer.ends("test ! -e fleet/nodes/m3.yaml", 0)?;
+
+    let end = newcomer.ends(&format!("trueup node enroll {m2} --accept-key"), 1)?;
+    ensure!(end.stderr.contains("enrolled already"), "{}", end.stderr);
+    newcomer.bed.machine("m2").sh(
+        "rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -qt ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; systemctl restart ssh",
+    )?;
+    let now = newcomer.fingerprint("m2")?;
+    let end = newcomer.ends(&format!("trueup node enroll {m2} --accept-key"), 8)?;
+    ensure!(
+        end.stderr.contains(&wrong) && end.stderr.contains(&now),
+        "{}",
+        end.stderr
+    );
+    newcomer.ends("trueup apply --yes --wait-s 5", 8)?;
+    let (_, sed) = next(&end.stderr)?.split_once("shows it: ").map_or_else(
+        || (String::new(), String::new()),
+        |(a, b)| (a.to_owned(), b.to_owned()),
+    );
+    let sed = if sed.is_empty() {
+        let said = next(&end.stderr)?;
+        said.split_once(": ").context("a command")?.1.to_owned()
+    } else {
+        sed
+    };
+    newcomer.ends(&sed, 0)?;
+    newcomer.ends("git -C fleet commit -qam 'm2 was installed anew'", 0)?;
+    newcomer.ends("trueup apply --yes", 0)?;
+
+    newcomer.host().sh("chmod 644 /root/.ssh/id_ed25519")?;
+    let enroll = format!("trueup node enroll {m3} --host-key {right}");
+    let repair = newcomer.refused(&enroll, 1)?;
+    newcomer.ends(&repair, 0)?;
+    let nobody = format!("{enroll} --user games");
+    let repair = newcomer.refused(&nobody, 1)?;
+    ensure!(repair.starts_with("ssh-copy-id"), "{repair}");
+    newcomer.ends("test ! -e fleet/nodes/m3.yaml", 0).map(drop)
+}
+
+/// A machine with a file of its own at a declared path, enrolled through another one.
+fn what_lives_is_taken_over(newcomer: &Newcomer) -> Result<()> {
+    let m3 = newcomer.bed.machine("m3");
+    m3.put_file(HELLO, 0o644, "somebody's own words\n")?;
+    let look = format!("sha256sum {HELLO}; stat -c '%i %Y' {HELLO}");
+    let before = m3.sh(&look)?;
+    let enroll = format!(
+        "trueup node enroll {} --name lab --user ops --jump m2 --host-key {}",
+        newcomer.ip("m3"),
+        newcomer.fingerprint("m3")?
+    );
+    let enrolled = newcomer.ends(&enroll, 0)?.stdout;
+    newcomer.ends(&next(&enrolled)?, 0)?;
+    let document = newcomer.host().sh("cat fleet/nodes/lab.yaml")?;
+    ensure!(
+        document.contains("jump") && document.contains("ops"),
+        "{document}"
+    );
+
+    let listed = newcomer.ends("trueup adopt", 0)?.stdout;
+    for part in [
+        "-somebody's own words",
+        "+This file is kept true by trueup.",
+    ] {
+        ensure!(listed.contains(part), "{listed}");
+    }
+    ensure!(m3.sh("test ! -e /var/lib/trueup/owner")?.is_empty());
+    let take = next(&listed)?;
+    let take = newcomer.refused(&take, 64)?;
+    let end = newcomer.ends(&take, 4)?;
+    ensure!(m3.sh("cat /var/lib/trueup/owner")?.contains("claim"));
+    ensure!(m3.sh(&look)? == before, "the file was touched");
+    newcomer.ends("trueup apply --yes", 4)?;
+    ensure!(m3.sh(&look)? == before, "--yes covered other content");
+    let approve = end
+        .stdout
+        .split("to overwrite it: ")
+        .nth(1)
+        .and_then(|rest| rest.lines().next())
+        .context("the command that overwrites")?;
+    newcomer.ends(approve, 0)?;
+    newcomer.ends("trueup apply --yes", 0)?;
+    newcomer.says_hello("m3")
+}
+
+/// No home, nobody's rights, a folder that cannot be written: one message each, and
+/// nothing half-made.
+fn hosts_that_are_not_as_they_should_be(newcomer: &Newcomer) -> Result<()> {
+    newcomer.leaves()?;
+    let nobody = "setpriv --reuid nobody --regid nogroup --clear-groups env -u HOME";
+    let end = newcomer.ends(&format!("{nobody} trueup init --yes"), 64)?;
+    ensure!(end.stderr.contains("HOME is not set"), "{}", end.stderr);
+    next(&end.stderr)?;
+    newcomer
+        .host()
+        .sh("mkdir /tmp/ro && mount -t tmpfs -o ro tmpfs /tmp/ro")?;
+    let init = "trueup init /tmp/ro/fleet --fleet home --local";
+    let proposed = newcomer.refused(init, 1)?;
+    newcomer.ends(
+        "test ! -e /etc/trueup/trueup.yaml && test ! -e /etc/trueup/age.key",
+        0,
+    )?;
+    newcomer.ends(&proposed, 0)?;
+    newcomer.leaves()?;
+    let git = newcomer.host().sh("command -v git")?;
+    newcomer
+        .host()
+        .sh(&format!("mv {0} {0}.away", git.trim()))?;
+    let end = newcomer.ends("trueup init fleet --fleet home --local", 1)?;
+    ensure!(
+        next(&end.stderr)? == "apt-get install -y git",
+        "{}",
+        end.stderr
+    );
+    newcomer.ends("test ! -e fleet && test ! -e /etc/trueup/age.key", 0)?;
+    newcomer
+        .host()
+        .sh(&format!("mv {0}.away {0}", git.trim()))?;
+
+    // Asked on a terminal: folder, fleet, key, this machine, two grants.
+    let said = newcomer.types("trueup init", "\nlab\n-\nyes\nyes\nno\n", 0)?;
+    ensure!(said.contains("Name of the fleet? [home]"), "{said}");
+    let config = newcomer.host().sh("cat /etc/trueup/trueup.yaml")?;
+    ensure!(
+        config.contains("fleet: \"lab\"") && config.contains("rollOut: true"),
+        "{config}"
+    );
+    newcomer.ends("trueup apply --yes", 0)?;
+    newcomer.says_hello(MGMT)?;
+    newcomer.ends("trueup init --systemd", 0)?;
+    newcomer.ends("systemctl enable --now trueup && trueup status", 0)?;
+    newcomer.ends("systemctl disable --now trueup", 0).map(drop)
+}
