@@ -44,7 +44,7 @@ pub(super) async fn adopt(config: &Utf8Path, args: AdoptArgs) -> Result<Exit, Fa
     let nothing = listed.iter().all(UnitAdoption::is_empty);
     if args.units.is_empty() || nothing {
         match args.output.output {
-            Output::Human => show::out(&listing(&listed, &trueup)),
+            Output::Human => show::out(&(listing(&listed, &trueup) + &next(&listed, &trueup))),
             Output::Json => show::json(&json!({ "units": listed })),
         }
         return Ok(Exit::Done);
@@ -110,11 +110,15 @@ fn listing(units: &[UnitAdoption], trueup: &str) -> String {
             ));
         }
     }
-    let first = units.iter().find(|unit| !unit.take.is_empty());
-    if let Some(unit) = first {
-        out.push_str(&format!("  next: {trueup} adopt {}\n", unit.unit));
-    }
     out
+}
+
+/// The command that goes on from a listing.
+fn next(units: &[UnitAdoption], trueup: &str) -> String {
+    match units.iter().find(|unit| !unit.take.is_empty()) {
+        Some(unit) => format!("  next: {trueup} adopt {}\n", unit.unit),
+        None => format!("  next: {trueup} plan\n"),
+    }
 }
 
 fn conflicts(out: &mut String, unit: &UnitAdoption, trueup: &str) {

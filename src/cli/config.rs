@@ -1,11 +1,11 @@
-//! `trueup config`: the switches of the host configuration.
+//! `trueup config`: what the host grants, changed without touching another byte.
 
 use camino::Utf8Path;
 use clap::{Args, Subcommand};
 
 use super::exit::Exit;
 use super::{Failure, show};
-use crate::app::first::edit::{Edited, switch, switch_of};
+use crate::app::first::edit::{Edited, allow, is_address, switch, switch_of};
 
 /// `trueup config`.
 #[derive(Debug, Args)]
@@ -29,9 +29,14 @@ enum ConfigCommand {
         #[arg(action = clap::ArgAction::Set)]
         value: bool,
     },
+    /// Add an address, network or name to allow.addresses.
+    Allow {
+        /// `192.0.2.7`, `192.0.2.0/24` or `web.example.org`.
+        address: String,
+    },
 }
 
-/// Show or set a switch.
+/// Show or set what the host grants.
 pub(super) fn config(path: &Utf8Path, args: &ConfigArgs) -> Result<Exit, Failure> {
     match &args.command {
         ConfigCommand::Get { key } => {
@@ -46,19 +51,42 @@ pub(super) fn config(path: &Utf8Path, args: &ConfigArgs) -> Result<Exit, Failure
         }
         ConfigCommand::Set { key, value } => {
             let name = name(key)?;
-            match switch(path, name, *value)? {
-                Edited::Written => show::out(&format!(
-                    "{path}: {key} is {value}; a loop that runs reads it at its next start (systemctl restart trueup)"
-                )),
-                Edited::Already => show::out(&format!("{path}: {key} is {value} already")),
-                Edited::ByHand(why) => {
-                    return Err(Failure::new("TU0953", format!("{key} was not set: {why}"))
-                        .next(format!("write {key}: {value} into {path} by hand")));
-                }
-            }
+            tell(
+                path,
+                &format!("{key}: {value}"),
+                switch(path, name, *value)?,
+            )?;
+        }
+        ConfigCommand::Allow { address } => {
+            is_address(address).map_err(|why| {
+                Failure::new("TU0906", why)
+                    .next("trueup config allow 192.0.2.0/24")
+                    .exit(Exit::Usage)
+            })?;
+            tell(
+                path,
+                &format!("allow.addresses: {address}"),
+                allow(path, address)?,
+            )?;
         }
     }
     Ok(Exit::Done)
+}
+
+fn tell(path: &Utf8Path, what: &str, edited: Edited) -> Result<(), Failure> {
+    match edited {
+        Edited::Written => show::out(&format!(
+            "{path}: {what}; a loop that runs reads it at its next start (systemctl restart trueup)"
+        )),
+        Edited::Already => show::out(&format!("{path}: {what}, as before")),
+        Edited::ByHand(why) => {
+            return Err(
+                Failure::new("TU0953", format!("{what} was not written: {why}"))
+                    .next(format!("${{EDITOR:-vi}} {path}")),
+            );
+        }
+    }
+    Ok(())
 }
 
 fn name(key: &str) -> Result<&str, Failure> {

@@ -4,7 +4,9 @@ pub mod exit;
 
 mod adopt;
 mod apply;
+mod cluster;
 mod config;
+mod doctor;
 mod init;
 mod node;
 mod plan;
@@ -50,7 +52,11 @@ enum Command {
     Init(init::InitArgs),
     /// Machines: enroll.
     Node(node::NodeArgs),
-    /// Switches of the host configuration.
+    /// Clusters: kubeconfig.
+    Cluster(cluster::ClusterArgs),
+    /// What is missing on this host and on the way to its machines.
+    Doctor(doctor::DoctorArgs),
+    /// What the host grants: its switches, and where anything may be sent.
     Config(config::ConfigArgs),
     /// Check a config repo: no network, no keys, no live access.
     Validate(validate::ValidateArgs),
@@ -98,6 +104,8 @@ pub async fn main(cli: Cli) -> Exit {
     let result = match cli.command {
         Command::Init(args) => Box::pin(init::init(&config, args)).await,
         Command::Node(args) => node::node(&config, args).await,
+        Command::Cluster(args) => cluster::cluster(&config, args).await,
+        Command::Doctor(args) => Box::pin(doctor::doctor(&config, args)).await,
         Command::Config(args) => config::config(&config, &args),
         Command::Validate(args) => validate::validate(args).await,
         Command::Plan(args) => plan::plan(&config, args).await,

@@ -168,12 +168,12 @@ fn believed(
         if bare(wanted) == bare(&key.fingerprint) {
             return Ok(true);
         }
-        return Err(Failure::new("TU0950", format!("{shown}, not {wanted}"))
-            .next(format!(
-                "if the machine's own console shows it: {command} --host-key {}",
-                key.fingerprint
-            ))
-            .exit(Exit::HostKey));
+        return Err(Failure::new(
+            "TU0950",
+            format!("{shown}, not {wanted}; go on only if the machine's own console shows it too"),
+        )
+        .next(format!("{command} --host-key {}", key.fingerprint))
+        .exit(Exit::HostKey));
     }
     if accept {
         show::progress(&format!("{shown}; it is pinned as it is"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use trueup_bed::{Bed, BedSpec, ExecOutput, Machine};
 
-use crate::rig::{MGMT, program};
+use crate::rig::{Keys, MGMT, program};
 
 /// What the first commands put on a machine.
 const HELLO: &str = "/etc/trueup-hello";
@@ -139,6 +139,8 @@ fn a_stranger_comes_to_a_first_machine() -> Result<()> {
     every_refusal_leads_on(&newcomer)?;
     keys_that_are_not_right(&newcomer)?;
     what_lives_is_taken_over(&newcomer)?;
+    a_kubeconfig_beside_others(&newcomer)?;
+    a_doctor_for_a_broken_host(&newcomer)?;
     hosts_that_are_not_as_they_should_be(&newcomer)
 }
 
@@ -215,17 +217,7 @@ fn keys_that_are_not_right(newcomer: &Newcomer) -> Result<()> {
         end.stderr
     );
     newcomer.ends("trueup apply --yes --wait-s 5", 8)?;
-    let (_, sed) = next(&end.stderr)?.split_once("shows it: ").map_or_else(
-        || (String::new(), String::new()),
-        |(a, b)| (a.to_owned(), b.to_owned()),
-    );
-    let sed = if sed.is_empty() {
-        let said = next(&end.stderr)?;
-        said.split_once(": ").context("a command")?.1.to_owned()
-    } else {
-        sed
-    };
-    newcomer.ends(&sed, 0)?;
+    newcomer.ends(&next(&end.stderr)?, 0)?;
     newcomer.ends("git -C fleet commit -qam 'm2 was installed anew'", 0)?;
     newcomer.ends("trueup apply --yes", 0)?;
 
@@ -282,6 +274,108 @@ fn what_lives_is_taken_over(newcomer: &Newcomer) -> Result<()> {
     newcomer.ends(approve, 0)?;
     newcomer.ends("trueup apply --yes", 0)?;
     newcomer.says_hello("m3")
+}
+
+/// A cluster's credential goes into a file with others, whose entries stay; the server
+/// itself is played by the one file that is read of it.
+fn a_kubeconfig_beside_others(newcomer: &Newcomer) -> Result<()> {
+    let keys = Keys::make(&newcomer.bed.scratch()?)?;
+    let secret = keys.encrypt("token: some-token\n")?;
+    let host = newcomer.host();
+    host.put_file("/root/fleet/secrets/edge.enc.yaml", 0o644, secret)?;
+    host.put_file("/root/fleet/edge.yaml", 0o644, CLUSTER)?;
+    host.sh("sed -i 's/^spec:/spec:\\n  cluster: edge\\n  role: server/' fleet/nodes/m2.yaml")?;
+    newcomer.ends("trueup validate fleet", 0)?;
+    let end = newcomer.ends("trueup cluster kubeconfig edge", 1)?;
+    ensure!(end.stderr.contains("does not exist"), "{}", end.stderr);
+    let m2 = newcomer.bed.machine("m2");
+    m2.put_file("/etc/rancher/k3s/k3s.yaml", 0o600, K3S_YAML)?;
+    newcomer.ends("trueup cluster kubeconfig edge", 0)?;
+    let own = host.sh("stat -c %a edge.kubeconfig; cat edge.kubeconfig")?;
+    ensure!(
+        own.starts_with("600\n") && own.contains(&newcomer.ip("m2")),
+        "{own}"
+    );
+    ensure!(own.contains("S0VZ") && !own.contains("127.0.0.1"), "{own}");
+    host.put_file("/root/.kube/config", 0o644, THEIRS)?;
+    newcomer.ends("trueup cluster kubeconfig edge --merge", 0)?;
+    let merged = host.sh("stat -c %a .kube/config; cat .kube/config")?;
+    for part in [
+        "600\n",
+        "current-context: work",
+        "https://work.example",
+        "trueup-edge",
+        "0644",
+    ] {
+        ensure!(merged.contains(part), "{part}: {merged}");
+    }
+    host.put_file("/root/.kube/config", 0o600, "clusters: [")?;
+    let end = newcomer.ends("trueup cluster kubeconfig edge --merge", 1)?;
+    next(&end.stderr)?;
+    ensure!(host.sh("cat .kube/config")? == "clusters: [");
+    host.sh("git -C fleet checkout -q . && git -C fleet clean -qfd")
+        .map(drop)
+}
+
+const CLUSTER: &str = "apiVersion: trueup.dev/v1alpha1
+kind: Cluster
+metadata: {name: edge}
+spec:
+  k3s:
+    version: v1.36.3+k3s1
+    tokenFrom: {secret: secrets/edge, key: token}
+";
+
+const K3S_YAML: &str = "apiVersion: v1
+kind: Config
+clusters: [{name: default, cluster: {server: 'https://127.0.0.1:6443', certificate-authority-data: Q0E=}}]
+contexts: [{name: default, context: {cluster: default, user: default}}]
+current-context: default
+users: [{name: default, user: {client-key-data: S0VZ}}]
+";
+
+const THEIRS: &str = "apiVersion: v1
+kind: Config
+clusters: [{name: w, cluster: {server: 'https://work.example'}}]
+contexts: [{name: work, context: {cluster: w, user: w}}]
+current-context: work
+users: [{name: w, user: {token: '0644'}}]
+";
+
+/// Everything that is ill is told at once, each with its repair; the repairs work.
+fn a_doctor_for_a_broken_host(newcomer: &Newcomer) -> Result<()> {
+    newcomer.ends("trueup doctor", 0)?;
+    let host = newcomer.host();
+    host.sh("chmod 644 /etc/trueup/age.key; chmod 640 .ssh/id_ed25519; chmod 777 /var/lib/trueup/host; mv fleet/.git fleet/.away")?;
+    let said = newcomer.ends("trueup doctor", 1)?.stdout;
+    let repairs: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("repair: "))
+        .collect();
+    let ill = said.lines().filter(|line| line.starts_with("ILL")).count();
+    ensure!(ill == repairs.len() && ill >= 4, "{said}");
+    for repair in repairs.iter().filter(|repair| repair.starts_with("chmod")) {
+        newcomer.ends(repair, 0)?;
+    }
+    host.sh("mv fleet/.away fleet/.git")?;
+    newcomer.ends("trueup doctor", 0)?;
+
+    newcomer.bed.machine("m2").link_down()?;
+    let said = newcomer.ends("trueup doctor -o json", 1)?.stdout;
+    let report: serde_json::Value = serde_json::from_str(&said)?;
+    let found = report["findings"].as_array().context("findings")?;
+    let ill: Vec<&str> = found
+        .iter()
+        .filter(|finding| finding["health"] == "ill")
+        .filter_map(|finding| finding["subject"].as_str())
+        .collect();
+    // One is reached through the other.
+    ensure!(ill == ["machine lab", "machine m2"], "{said}");
+    newcomer.bed.machine("m2").link_up()?;
+    host.sh("mv /etc/trueup /etc/trueup.away")?;
+    let said = newcomer.ends("trueup doctor", 1)?.stdout;
+    ensure!(said.contains("repair: trueup init"), "{said}");
+    host.sh("mv /etc/trueup.away /etc/trueup").map(drop)
 }
 
 /// No home, nobody's rights, a folder that cannot be written: one message each, and

@@ -113,8 +113,17 @@ fn of_unit(office: &Office, plan: &UnitPlan) -> UnitAdoption {
         unit: plan.unit.clone(),
         later: steps.len().saturating_sub(touched),
         take,
+        waits: plan
+            .waits
+            .iter()
+            .filter(|wait| {
+                conflicts
+                    .iter()
+                    .all(|conflict| conflict.what != wait.subject)
+            })
+            .map(crate::app::view::wait_line)
+            .collect(),
         conflicts,
-        waits: plan.waits.iter().map(crate::app::view::wait_line).collect(),
     }
 }
 

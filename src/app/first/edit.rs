@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use camino::Utf8Path;
+use trueup_drivers::ssh::AllowList;
 use trueup_model::document::{Node, Resolver, Style, Value, parse};
 
 use super::file;
@@ -47,6 +48,13 @@ pub(crate) fn allow(config: &Utf8Path, address: &str) -> Result<Edited, Failure>
             Err("allow.addresses is written in a way of its own".to_owned())
         }
     })
+}
+
+/// Whether a text can stand in `allow.addresses`; why not.
+pub(crate) fn is_address(text: &str) -> Result<(), String> {
+    AllowList::parse([text])
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// Set a switch (`rollOut`).

@@ -158,7 +158,9 @@ async fn known(
         .find_map(|(name, node)| match &node.spec.connection {
             Connection::Ssh(ssh) => {
                 let port = world::login(&tree.config, settings, ssh).map_or(22, |login| login.port);
-                let here = ssh.address == ask.host && port == way.port && ssh.jump == ask.jump;
+                let here = ssh.address == ask.host
+                    && port == way.port
+                    && (ask.jump.is_empty() || ssh.jump == ask.jump);
                 here.then_some((name, node, ssh))
             }
             Connection::Local(_) => None,
@@ -204,12 +206,12 @@ fn rotated(file: &Utf8Path, pinned: &[String], shown: &str, line: &str) -> Failu
     Failure::new(
         "TU0950",
         format!(
-            "the machine shows the host key {shown}, and {file} pins {}; somebody may sit in between, or it was installed anew",
+            "the machine shows the host key {shown}, and {file} pins {}: somebody sits in between, or it was installed anew; go on only if its own console shows the new one (ssh-keygen -lf)",
             prints.join(", ")
         ),
     )
     .next(format!(
-        "if its own console shows {shown}: sed -i 's|{}|{line}|' {file}",
+        "sed -i 's|{}|{line}|' {file}",
         old.trim()
     ))
     .exit(Exit::HostKey)

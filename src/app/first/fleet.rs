@@ -3,6 +3,8 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use trueup_core::config::{Config, Loaded, load};
+use trueup_drivers::git::{Mirror, objects};
+use trueup_drivers::store::StateDir;
 use trueup_model::tree::Tree;
 
 use crate::app::settings::Settings;
@@ -74,4 +76,37 @@ fn here(url: &str) -> Result<Utf8PathBuf, Failure> {
         .find(|folder| folder.join(".git").exists())
         .map(Utf8Path::to_owned)
         .ok_or_else(none)
+}
+
+/// The Fleet as the last fetched commit has it, without taking the state directory from
+/// a loop that runs; where nothing was fetched yet, as the work tree has it.
+async fn committed(settings: &Settings) -> Result<Config, Failure> {
+    let fetched = mirrored(settings).await;
+    match fetched {
+        Some(tree) => {
+            let mut loaded = load(&tree, Some(&settings.fleet));
+            loaded
+                .config
+                .take()
+                .ok_or_else(|| broken(Utf8Path::new(&settings.repo.url), &loaded))
+        }
+        None => WorkTree::open(settings, None).map(|tree| tree.config),
+    }
+}
+
+async fn mirrored(settings: &Settings) -> Option<Tree> {
+    let view = StateDir::peek(&settings.state_dir).ok()?;
+    let dir = view.mirror();
+    let branch = settings.repo.branch.parse().ok()?;
+    let commit = Mirror::at(&dir).fetched(&branch).await.ok()??;
+    objects::read_tree(&dir, commit.as_str()).ok()
+}
+
+/// The Fleet as a person sees it: in the work tree of this machine, where `repo.url` is
+/// one, else as it was committed.
+pub(super) async fn newest(settings: &Settings) -> Result<Config, Failure> {
+    if local(&settings.repo.url).is_some() {
+        return WorkTree::open(settings, None).map(|tree| tree.config);
+    }
+    committed(settings).await
 }

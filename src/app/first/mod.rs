@@ -3,9 +3,11 @@
 //! already is adopted, and what is missing is told.
 
 pub(crate) mod adopt;
+pub(crate) mod doctor;
 pub(crate) mod edit;
 pub(crate) mod enroll;
 pub(crate) mod init;
+pub(crate) mod kubeconfig;
 pub(crate) mod place;
 pub(crate) mod service;
 

@@ -1,6 +1,7 @@
 //! What keeps trueup from a machine: the symptom as the driver tells it, and the one
 //! command that goes on from there.
 
+use camino::Utf8Path;
 use trueup_model::port::NodeError;
 
 use crate::cli::Failure;
@@ -22,7 +23,11 @@ pub(super) struct Way {
 }
 
 impl Way {
-    fn ssh(&self, command: &str) -> String {
+    fn trueup(&self) -> String {
+        super::place::command(Utf8Path::new(&self.config))
+    }
+
+    pub(super) fn ssh(&self, command: &str) -> String {
         let port = if self.port == 22 {
             String::new()
         } else {
@@ -42,13 +47,18 @@ pub(super) fn repair(error: &NodeError, way: &Way) -> String {
             way.ssh("ssh -v") + " true"
         }
         NodeError::Refused { .. } => way.ssh("ssh-copy-id"),
-        NodeError::HostKey { .. } => format!(
-            "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on the machine's own console, and compare; a right new key goes into its Node document (host {})",
-            way.address
-        ),
-        NodeError::NotAllowed { address } => {
-            format!("add {address} to allow.addresses in {}", way.config)
+        // It shows both keys, and what to type if the new one is right.
+        NodeError::HostKey { address, .. } => {
+            let host = address
+                .rsplit_once(':')
+                .map_or(address.as_str(), |(host, _)| host);
+            format!(
+                "{} node enroll {}",
+                way.trueup(),
+                host.trim_matches(['[', ']'])
+            )
         }
+        NodeError::NotAllowed { address } => format!("{} config allow {address}", way.trueup()),
         NodeError::Failed { output, .. } if is_sudo(output) => format!(
             "on {} as root: echo '{} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/trueup",
             way.address, way.user
