@@ -70,7 +70,8 @@ pub(super) async fn adopt(config: &Utf8Path, args: AdoptArgs) -> Result<Exit, Fa
     }
     Ok(if !adopted.failed.is_empty() {
         Exit::Partial
-    } else if adopted.left.iter().any(|unit| !unit.conflicts.is_empty()) {
+    } else if !adopted.held.is_empty() || adopted.left.iter().any(|unit| !unit.conflicts.is_empty())
+    {
         Exit::Blocked
     } else {
         Exit::Done
@@ -147,10 +148,15 @@ fn outcome(adopted: &Adopted, trueup: &str) -> String {
     for line in &adopted.failed {
         out.push_str(&format!("not adopted: {line}\n"));
     }
+    for line in &adopted.held {
+        out.push_str(&format!("held: {line}\n"));
+    }
     for unit in &adopted.left {
         conflicts(&mut out, unit, trueup);
     }
-    out.push_str(&format!("  next: {trueup} plan\n"));
+    let plan = format!("{trueup} plan");
+    let next = adopted.next.as_ref().unwrap_or(&plan);
+    out.push_str(&format!("  next: {next}\n"));
     out
 }
 

@@ -222,12 +222,24 @@ fn keys_that_are_not_right(newcomer: &Newcomer) -> Result<()> {
     newcomer.ends("trueup apply --yes", 0)?;
 
     newcomer.host().sh("chmod 644 /root/.ssh/id_ed25519")?;
+    newcomer.bed.machine("m3").sh(
+        "useradd -m plain && cp -r /root/.ssh /home/plain/ && chown -R plain: /home/plain/.ssh",
+    )?;
     let enroll = format!("trueup node enroll {m3} --host-key {right}");
     let repair = newcomer.refused(&enroll, 1)?;
     newcomer.ends(&repair, 0)?;
     let nobody = format!("{enroll} --user games");
     let repair = newcomer.refused(&nobody, 1)?;
     ensure!(repair.starts_with("ssh-copy-id"), "{repair}");
+    let end = newcomer.ends(&format!("{enroll} --user plain"), 1)?;
+    ensure!(
+        end.stderr.contains("plain needs sudo without a password"),
+        "{}",
+        end.stderr
+    );
+    next(&end.stderr)?;
+    let end = newcomer.ends("trueup node enroll 192.0.2.1 --accept-key", 1)?;
+    ensure!(next(&end.stderr)?.starts_with("ssh -v"), "{}", end.stderr);
     newcomer.ends("test ! -e fleet/nodes/m3.yaml", 0).map(drop)
 }
 
@@ -260,6 +272,10 @@ fn what_lives_is_taken_over(newcomer: &Newcomer) -> Result<()> {
     ensure!(m3.sh("test ! -e /var/lib/trueup/owner")?.is_empty());
     let take = next(&listed)?;
     let take = newcomer.refused(&take, 64)?;
+    newcomer.ends("trueup config set switches.rollOut false", 0)?;
+    let grant = next(&newcomer.ends(&take, 4)?.stdout)?;
+    ensure!(m3.sh("test ! -e /var/lib/trueup/owner")?.is_empty());
+    newcomer.ends(&grant, 0)?;
     let end = newcomer.ends(&take, 4)?;
     ensure!(m3.sh("cat /var/lib/trueup/owner")?.contains("claim"));
     ensure!(m3.sh(&look)? == before, "the file was touched");
@@ -273,7 +289,21 @@ fn what_lives_is_taken_over(newcomer: &Newcomer) -> Result<()> {
         .context("the command that overwrites")?;
     newcomer.ends(approve, 0)?;
     newcomer.ends("trueup apply --yes", 0)?;
-    newcomer.says_hello("m3")
+    newcomer.says_hello("m3")?;
+
+    // Nobody's machine with exactly what is declared: a record, and not one byte more.
+    let m1 = newcomer.bed.machine("m1");
+    m1.sh("rm -rf /var/lib/trueup")?;
+    let before = m1.sh(&look)?;
+    let enroll = format!("trueup node enroll {} --accept-key", newcomer.ip("m1"));
+    let enrolled = newcomer.ends(&enroll, 0)?.stdout;
+    newcomer.ends(&next(&enrolled)?, 0)?;
+    newcomer.ends("trueup adopt machine/m1 --yes", 0)?;
+    ensure!(m1.sh("cat /var/lib/trueup/owner")?.contains(HELLO));
+    ensure!(m1.sh(&look)? == before, "an equal file was touched");
+    let plan = newcomer.ends("trueup plan --detailed-exitcode", 0)?.stdout;
+    ensure!(plan.contains("no changes"), "{plan}");
+    Ok(())
 }
 
 /// A cluster's credential goes into a file with others, whose entries stay; the server
@@ -424,5 +454,10 @@ fn hosts_that_are_not_as_they_should_be(newcomer: &Newcomer) -> Result<()> {
     newcomer.says_hello(MGMT)?;
     newcomer.ends("trueup init --systemd", 0)?;
     newcomer.ends("systemctl enable --now trueup && trueup status", 0)?;
+    let said = newcomer.ends("trueup doctor", 0)?.stdout;
+    ensure!(said.contains("held by the loop"), "{said}");
+    let said = newcomer.ends("trueup adopt", 0)?.stdout;
+    ensure!(said.contains("nothing to adopt"), "{said}");
+    newcomer.refused("trueup apply --yes", 7)?;
     newcomer.ends("systemctl disable --now trueup", 0).map(drop)
 }

@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use similar::TextDiff;
-use trueup_core::plan::UnitPlan;
+use trueup_core::plan::{Held, UnitPlan};
 use trueup_model::facts::Known;
 use trueup_model::facts::machine::FileFact;
 use trueup_model::id::{Digest, UnitId};
 use trueup_model::step::{Action, Content, FileSpec, Outcome, Step, Target};
 
 use crate::app::office::Office;
+use crate::app::result::UnitResult;
 use crate::app::view::step_line;
 use crate::cli::Failure;
 
@@ -255,10 +256,33 @@ fn unified(path: &str, there: &str, wanted: &str) -> String {
 pub(crate) struct Adopted {
     /// Lines of the steps that were done.
     pub(crate) done: Vec<String>,
-    /// Lines of the others, with why.
+    /// Lines of those that were begun and are not done, with why.
     pub(crate) failed: Vec<String>,
+    /// Lines of those that a gate did not let through, with why.
+    pub(crate) held: Vec<String>,
+    /// The command that opens the first of those gates.
+    pub(crate) next: Option<String>,
     /// What is left of the units now.
     pub(crate) left: Vec<UnitAdoption>,
+}
+
+impl Adopted {
+    fn note(&mut self, unit: UnitResult, allowed: &BTreeSet<Digest>) {
+        for (line, outcome) in unit.steps {
+            match outcome {
+                Outcome::Done => self.done.push(line),
+                Outcome::Failed(why) | Outcome::Unknown(why) | Outcome::Fenced(why) => {
+                    self.failed.push(format!("{line} — {why}"));
+                }
+            }
+        }
+        let ours = |held: &Held| allowed.contains(&held.step.id);
+        for held in unit.held.into_iter().filter(ours) {
+            let line = step_line(&held.step);
+            self.held.push(format!("{line} — {}", held.hold.reason));
+            self.next = self.next.take().or(held.hold.next);
+        }
+    }
 }
 
 /// Take the units over: grant and perform exactly the steps that `list` shows.
@@ -290,26 +314,8 @@ pub(crate) async fn adopt(
         let allowed: BTreeSet<Digest> = steps.iter().map(|step| step.id.clone()).collect();
         tried.extend(allowed.iter().cloned());
         let result = office.apply(allowed.clone(), WAIT_S, progress).await?;
-        for (line, outcome) in result.units.into_iter().flat_map(|unit| {
-            let held = unit
-                .held
-                .into_iter()
-                .filter(|held| allowed.contains(&held.step.id));
-            let held = held.map(|held| {
-                let next = held.hold.next.unwrap_or_default();
-                (
-                    step_line(&held.step),
-                    Outcome::Failed(format!("{}; next: {next}", held.hold.reason)),
-                )
-            });
-            unit.steps.into_iter().chain(held).collect::<Vec<_>>()
-        }) {
-            match outcome {
-                Outcome::Done => adopted.done.push(line),
-                Outcome::Failed(why) | Outcome::Unknown(why) | Outcome::Fenced(why) => {
-                    adopted.failed.push(format!("{line} — {why}"));
-                }
-            }
+        for unit in result.units {
+            adopted.note(unit, &allowed);
         }
         office.runtime.allowed = None;
         listed = list(office, units).await?;

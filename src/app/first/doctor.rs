@@ -368,10 +368,11 @@ async fn machine(subject: String, shell: &dyn NodeShell, way: &Way, pinned: &[St
             let held = facts.owner.and_then(|owner| owner.claim);
             let held =
                 held.map_or_else(|| "held by nobody".to_owned(), |by| format!("held by {by}"));
-            well(
-                subject,
-                format!("{} ({}), {held}", facts.hostname, facts.os),
-            )
+            let evidence = format!(
+                "{} ({}), reached as {}, root rights, systemd, {held}",
+                facts.hostname, facts.os, way.user
+            );
+            well(subject, evidence)
         }
         Err(error) => {
             let mut evidence = trouble::symptom(&error, way);
@@ -382,5 +383,112 @@ async fn machine(subject: String, shell: &dyn NodeShell, way: &Way, pinned: &[St
             }
             ill(subject, evidence, trouble::repair(&error, way))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use secrecy::SecretSlice;
+    use trueup_model::facts::machine::ProbeReply;
+    use trueup_model::job::{JobId, JobSpec, JobState};
+    use trueup_model::port::{ByteStream, Staged};
+
+    use super::*;
+
+    type Answer = fn() -> Result<ProbeReply, NodeError>;
+
+    /// A machine that answers a probe with this.
+    #[derive(Debug)]
+    struct Patient(Answer);
+
+    #[async_trait]
+    impl NodeShell for Patient {
+        async fn probe(&self, _: &ProbeRequest) -> Result<ProbeReply, NodeError> {
+            (self.0)()
+        }
+        async fn stage(&self, _: Staged<'_>) -> Result<(), NodeError> {
+            unreachable!("a doctor writes nothing")
+        }
+        async fn start(&self, _: &JobSpec) -> Result<(), NodeError> {
+            unreachable!("a doctor starts nothing")
+        }
+        async fn job(&self, _: &JobId, _: u32) -> Result<JobState, NodeError> {
+            unreachable!("a doctor starts nothing")
+        }
+        async fn read_secret(&self, _: &str) -> Result<Option<SecretSlice<u8>>, NodeError> {
+            unreachable!("a doctor reads no secret")
+        }
+        async fn dial(&self, _: u16) -> Result<Box<dyn ByteStream>, NodeError> {
+            unreachable!("a doctor dials nothing")
+        }
+    }
+
+    fn reply(behind_s: i64) -> Result<ProbeReply, NodeError> {
+        let lines = [
+            ("boot", "b 1".to_owned()),
+            ("machine-id", "m".to_owned()),
+            ("hostname", "m1".to_owned()),
+            ("os", "debian 12".to_owned()),
+            ("init", "systemd".to_owned()),
+            ("now", (now_s() - behind_s).to_string()),
+            ("k3s-datastore", "none".to_owned()),
+        ];
+        let lines = lines.into_iter();
+        Ok(ProbeReply {
+            lines: lines
+                .map(|(key, value)| (key.to_owned(), value.into_bytes()))
+                .collect(),
+        })
+    }
+
+    fn no_sudo() -> Result<ProbeReply, NodeError> {
+        Err(NodeError::Failed {
+            what: "probe".to_owned(),
+            code: 1,
+            output: "sudo: a password is required".to_owned(),
+        })
+    }
+
+    fn other_key() -> Result<ProbeReply, NodeError> {
+        Err(NodeError::HostKey {
+            address: "[fd00::1]:2222".to_owned(),
+            shown: "SHA256:x".to_owned(),
+            line: String::new(),
+        })
+    }
+
+    fn no_login() -> Result<ProbeReply, NodeError> {
+        Err(NodeError::Refused {
+            address: "a:22".to_owned(),
+            user: "ops".to_owned(),
+            why: "no".to_owned(),
+        })
+    }
+
+    #[tokio::test]
+    async fn each_illness_has_its_repair() {
+        let table: [(Answer, &str, &str); 4] = [
+            (|| reply(7200), "-7200 s off", "timedatectl set-ntp true"),
+            (no_sudo, "needs sudo without a password", "NOPASSWD"),
+            (other_key, "SHA256:x", "node enroll fd00::1"),
+            (no_login, "refuses user ops", "ssh-copy-id"),
+        ];
+        let way = Way {
+            address: "a".to_owned(),
+            port: 22,
+            user: "ops".to_owned(),
+            identity: "/id".to_owned(),
+            config: "/etc/trueup/trueup.yaml".to_owned(),
+        };
+        for (answer, evidence, repair) in table {
+            let found = machine("machine m1".to_owned(), &Patient(answer), &way, &[]).await;
+            assert_eq!(found.health, Health::Ill, "{found:?}");
+            assert!(found.evidence.contains(evidence), "{found:?}");
+            let told = found.repair.unwrap_or_default();
+            assert!(told.contains(repair), "{told}");
+        }
+        let found = machine("machine m1".to_owned(), &Patient(|| reply(0)), &way, &[]).await;
+        assert_eq!(found.health, Health::Well, "{found:?}");
     }
 }
