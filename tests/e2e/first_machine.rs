@@ -233,7 +233,7 @@ fn keys_that_are_not_right(newcomer: &Newcomer) -> Result<()> {
     ensure!(repair.starts_with("ssh-copy-id"), "{repair}");
     let end = newcomer.ends(&format!("{enroll} --user plain"), 1)?;
     ensure!(
-        end.stderr.contains("plain needs sudo without a password"),
+        end.stderr.contains("lacks sudo without a password"),
         "{}",
         end.stderr
     );
@@ -298,8 +298,15 @@ fn what_lives_is_taken_over(newcomer: &Newcomer) -> Result<()> {
     let enroll = format!("trueup node enroll {} --accept-key", newcomer.ip("m1"));
     let enrolled = newcomer.ends(&enroll, 0)?.stdout;
     newcomer.ends(&next(&enrolled)?, 0)?;
-    newcomer.ends("trueup adopt machine/m1 --yes", 0)?;
-    ensure!(m1.sh("cat /var/lib/trueup/owner")?.contains(HELLO));
+    let end = newcomer.ends("trueup adopt machine/m1 --yes", 0)?;
+    let record = m1.sh("cat /var/lib/trueup/owner")?;
+    // Paths are written in base64 there.
+    ensure!(
+        record.contains("file"),
+        "{record}{}{}",
+        end.stdout,
+        end.stderr
+    );
     ensure!(m1.sh(&look)? == before, "an equal file was touched");
     let plan = newcomer.ends("trueup plan --detailed-exitcode", 0)?.stdout;
     ensure!(plan.contains("no changes"), "{plan}");
@@ -427,6 +434,17 @@ fn hosts_that_are_not_as_they_should_be(newcomer: &Newcomer) -> Result<()> {
     )?;
     newcomer.ends(&proposed, 0)?;
     newcomer.leaves()?;
+    let init = "trueup init fleet --fleet home --local --state-dir /tmp/ro/state";
+    let proposed = newcomer.refused(init, 1)?;
+    newcomer.ends("test ! -e fleet && test ! -e /etc/trueup", 0)?;
+    newcomer.ends(&proposed, 0)?;
+    newcomer.ends("test -e trueup.yaml && rm -r trueup.yaml age.key state", 0)?;
+    newcomer.leaves()?;
+    newcomer.host().sh("mkdir -p -m 700 /var/lib/trueup/host")?;
+    let locked = "flock /var/lib/trueup/host/lock trueup init fleet --fleet home --local";
+    newcomer.refused(locked, 7)?;
+    newcomer.ends("test ! -e fleet && test ! -e /etc/trueup", 0)?;
+    newcomer.leaves()?;
     let git = newcomer.host().sh("command -v git")?;
     newcomer
         .host()
@@ -459,5 +477,15 @@ fn hosts_that_are_not_as_they_should_be(newcomer: &Newcomer) -> Result<()> {
     let said = newcomer.ends("trueup adopt", 0)?.stdout;
     ensure!(said.contains("nothing to adopt"), "{said}");
     newcomer.refused("trueup apply --yes", 7)?;
-    newcomer.ends("systemctl disable --now trueup", 0).map(drop)
+    newcomer.ends("systemctl disable --now trueup", 0)?;
+
+    // A repo that stands is served as it is, by a host that is set up anew.
+    newcomer.ends("rm /etc/trueup/trueup.yaml", 0)?;
+    let said = newcomer
+        .ends("trueup init fleet --fleet home --local", 0)?
+        .stdout;
+    ensure!(said.contains("as it was"), "{said}");
+    let plan = newcomer.ends("trueup plan", 0)?.stdout;
+    ensure!(plan.contains("fleet lab"), "{plan}");
+    Ok(())
 }

@@ -443,10 +443,8 @@ mod tests {
     }
 
     fn no_sudo() -> Result<ProbeReply, NodeError> {
-        Err(NodeError::Failed {
-            what: "probe".to_owned(),
-            code: 1,
-            output: "sudo: a password is required".to_owned(),
+        Err(NodeError::Lacks {
+            what: "sudo without a password for this user".to_owned(),
         })
     }
 
@@ -470,7 +468,7 @@ mod tests {
     async fn each_illness_has_its_repair() {
         let table: [(Answer, &str, &str); 4] = [
             (|| reply(7200), "-7200 s off", "timedatectl set-ntp true"),
-            (no_sudo, "needs sudo without a password", "NOPASSWD"),
+            (no_sudo, "ops@a lacks sudo", "NOPASSWD"),
             (other_key, "SHA256:x", "node enroll fd00::1"),
             (no_login, "refuses user ops", "ssh-copy-id"),
         ];

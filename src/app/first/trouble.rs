@@ -59,37 +59,25 @@ pub(super) fn repair(error: &NodeError, way: &Way) -> String {
             )
         }
         NodeError::NotAllowed { address } => format!("{} config allow {address}", way.trueup()),
-        NodeError::Failed { output, .. } if is_sudo(output) => format!(
+        NodeError::Lacks { what } if what.starts_with("sudo") => format!(
             "on {} as root: echo '{} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/trueup",
             way.address, way.user
         ),
-        NodeError::Lacks { .. } | NodeError::Failed { .. } | NodeError::Reply { .. } => {
+        NodeError::Lacks { .. } => format!(
+            "on {} as root: apt-get install -y coreutils util-linux systemd",
+            way.address
+        ),
+        NodeError::Failed { .. } | NodeError::Reply { .. } => {
             way.ssh("ssh") + " 'systemctl --version; sh --version; uname -a'"
         }
         NodeError::NoSpace { .. } => way.ssh("ssh") + " df -h",
     }
 }
 
-fn is_sudo(output: &str) -> bool {
-    output.contains("sudo:") || output.contains("sudo: not found")
-}
-
-/// What happened, in words that name what is missing.
+/// What happened, in words that name what is missing, and for whom.
 pub(super) fn symptom(error: &NodeError, way: &Way) -> String {
     match error {
-        NodeError::Failed { output, .. } if is_sudo(output) => format!(
-            "{} needs sudo without a password on {}: {}",
-            way.user,
-            way.address,
-            output.trim()
-        ),
-        NodeError::Failed { output, code, .. } if *code == 127 => {
-            format!(
-                "{} lacks a program that trueup needs: {}",
-                way.address,
-                output.trim()
-            )
-        }
+        NodeError::Lacks { what } => format!("{}@{} lacks {what}", way.user, way.address),
         other => other.to_string(),
     }
 }
