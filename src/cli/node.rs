@@ -141,7 +141,11 @@ fn command_line(config: &Utf8Path, args: &EnrollArgs) -> String {
     }));
     words.extend(args.jump.iter().map(|name| format!("--jump {name}")));
     words.extend(args.profiles.iter().map(|name| format!("--profile {name}")));
-    words.extend(args.repo.iter().map(|dir| format!("--repo {dir}")));
+    words.extend(
+        args.repo
+            .iter()
+            .map(|dir| format!("--repo {}", place::word(dir.as_str()))),
+    );
     words.join(" ")
 }
 
@@ -211,7 +215,7 @@ fn text(config: &Utf8Path, enrolled: &Enrolled) -> String {
         .document
         .strip_prefix(&enrolled.root)
         .unwrap_or(&enrolled.document);
-    let root = &enrolled.root;
+    let root = place::word(enrolled.root.as_str());
     let commit = format!(
         "git -C {root} add {document} && git -C {root} commit -m \"enroll {}\"",
         enrolled.name

@@ -216,7 +216,13 @@ fn keys_that_are_not_right(newcomer: &Newcomer) -> Result<()> {
         "{}",
         end.stderr
     );
-    newcomer.ends("trueup apply --yes --wait-s 5", 8)?;
+    let said = newcomer.ends("trueup apply --yes --wait-s 5", 8)?.stdout;
+    let said = newcomer.ends(&next(&said)?, 1)?.stdout;
+    ensure!(said.contains(&wrong) && said.contains(&now), "{said}");
+    ensure!(
+        said.contains(&format!("repair: trueup node enroll {m2}")),
+        "{said}"
+    );
     newcomer.ends(&next(&end.stderr)?, 0)?;
     newcomer.ends("git -C fleet commit -qam 'm2 was installed anew'", 0)?;
     newcomer.ends("trueup apply --yes", 0)?;

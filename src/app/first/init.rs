@@ -12,7 +12,7 @@ use trueup_drivers::git::{fresh, installed};
 use trueup_drivers::store::{StateDir, StateDirError};
 use trueup_model::id::{FleetName, NodeName};
 
-use super::place::Place;
+use super::place::{Place, word};
 use super::{file, texts};
 use crate::app::worktree;
 use crate::cli::Failure;
@@ -204,15 +204,22 @@ impl Wish {
 
     fn words(&self, trueup: &str, repo: &Utf8Path, state_dir: &Utf8Path) -> String {
         let mut words = vec![
-            format!("{trueup} init {repo} --fleet {}", self.fleet),
-            format!("--state-dir {state_dir}"),
+            format!(
+                "{trueup} init {} --fleet {}",
+                word(repo.as_str()),
+                self.fleet
+            ),
+            format!("--state-dir {}", word(state_dir.as_str())),
         ];
         let files = [
             ("--ssh-identity", &self.ssh_identity),
             ("--age-identity", &self.age_identity),
         ];
         for (flag, path) in files {
-            words.extend(path.iter().map(|path| format!("{flag} {path}")));
+            words.extend(
+                path.iter()
+                    .map(|path| format!("{flag} {}", word(path.as_str()))),
+            );
         }
         let flags = [
             ("--local", self.local.is_some()),

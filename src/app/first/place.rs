@@ -118,7 +118,7 @@ pub(crate) fn command(path: &Utf8Path) -> String {
     if config(Utf8Path::new(DEFAULT_PATH)) == path {
         "trueup".to_owned()
     } else {
-        format!("trueup --config {path}")
+        format!("trueup --config {}", word(path.as_str()))
     }
 }
 
@@ -128,7 +128,17 @@ pub(crate) fn making(path: &Utf8Path) -> String {
     if own.is_ok_and(|place| place.config == path) {
         "trueup".to_owned()
     } else {
-        format!("trueup --config {path}")
+        format!("trueup --config {}", word(path.as_str()))
+    }
+}
+
+/// A word of a command that a person can type as it stands.
+pub(crate) fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 
@@ -187,6 +197,13 @@ mod tests {
             &around(false, None),
         );
         assert_eq!(named.unwrap().state_dir, "/srv/state");
+    }
+
+    #[test]
+    fn words_are_typed_as_they_stand() {
+        assert_eq!(word("/root/fleet"), "/root/fleet");
+        assert_eq!(word("my fleet"), "'my fleet'");
+        assert_eq!(word("it's $x"), r"'it'\''s $x'");
     }
 
     #[test]

@@ -63,6 +63,10 @@ pub(super) fn repair(error: &NodeError, way: &Way) -> String {
             "on {} as root: echo '{} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/trueup",
             way.address, way.user
         ),
+        // Nothing can be installed against that: another machine, or another image.
+        NodeError::Lacks { what } if what.contains("its init is") => {
+            format!("on {}: ps -p 1 -o comm=", way.address)
+        }
         NodeError::Lacks { .. } => format!(
             "on {} as root: apt-get install -y coreutils util-linux systemd",
             way.address
