@@ -205,9 +205,14 @@ impl Comparer {
         let known = pair.entry.is_some();
         let json = outgoing(pair.wanted, !ours && pair.live.is_some(), mark);
         let mut answer = api.apply(&json, Force::No, true).await;
+        let mut conflict = None;
         // A lost baseline of an object of ours is made anew with force: nothing is
         // written, and the difference to the live object is what is to be known.
-        if known && pair.recorded.is_none() && matches!(answer, Err(ApplyRefusal::Conflict(_))) {
+        if known
+            && pair.recorded.is_none()
+            && let Err(refusal @ ApplyRefusal::Conflict(_)) = &answer
+        {
+            conflict = Some(refusal.to_string());
             answer = api.apply(&json, Force::Yes, true).await;
         }
         let answer = match answer {
@@ -253,6 +258,12 @@ impl Comparer {
         }
         if known && fields.is_empty() {
             self.remember(pair, &baseline);
+        } else if let Some(why) = conflict {
+            // Whose change this is, nobody knows any more: somebody must say so.
+            return Compared::Conflict(format!(
+                "{why}; it would change {}, and the record of what trueup applied is lost",
+                fields.join(", ")
+            ));
         }
         Compared::Changed {
             fields,

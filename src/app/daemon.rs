@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use trueup_core::engine::{Effect, Event, Judgement};
 use trueup_drivers::forge::NotesForge;
 use trueup_drivers::git::RefWatch;
+use trueup_drivers::store::StateDirError;
 use trueup_model::id::{CommitId, UnitId};
 use trueup_model::verdict::VerdictState;
 
@@ -35,6 +36,8 @@ const SHUTDOWN: Duration = Duration::from_secs(8);
 const PINGED_MAX: Duration = Duration::from_secs(240);
 /// The unit's WatchdogSec is a minute or more.
 const PING_EVERY: Duration = Duration::from_secs(10);
+/// git packs its mirror this often, when nothing else is to be done.
+const TIDY_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Events of a cluster that come together are one wake-up.
 const SETTLE: Duration = Duration::from_millis(150);
 
@@ -47,7 +50,8 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
     let mut hup = signal(SignalKind::hangup()).map_err(failure)?;
     let repo = office.runtime.host.settings.repo.clone();
     let pushed = Arc::new(Notify::new());
-    let watcher = RefWatch::new(&repo.url, Arc::clone(&pushed));
+    let mut watcher = RefWatch::new(&repo.url, Arc::clone(&pushed));
+    let mut tidied = tokio::time::Instant::now();
     let local = repo.url.starts_with('/') || repo.url.starts_with("file://");
     let poll = if local || watcher.is_some() {
         LOCAL_POLL
@@ -73,7 +77,18 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
             },
             Some(asked) = requests.recv() => pinged(daemon.answer(asked)).await,
             () = pushed.notified() => pinged(daemon.look_at_tip()).await,
-            _ = look.tick() => pinged(daemon.look_at_tip()).await,
+            _ = look.tick() => {
+                daemon.office.runtime.host.state.check().map_err(lost)?;
+                // A repository that was put in the place of another has other folders.
+                if watcher.as_ref().is_none_or(|watcher| !watcher.is_current()) {
+                    watcher = RefWatch::new(&repo.url, Arc::clone(&pushed));
+                }
+                pinged(daemon.look_at_tip()).await;
+                if tidied.elapsed() > TIDY_EVERY && daemon.is_idle() {
+                    tidied = tokio::time::Instant::now();
+                    pinged(daemon.tidy()).await;
+                }
+            }
             _ = hup.recv() => pinged(daemon.look_at_tip()).await,
             _ = deliveries.tick() => pinged(daemon.deliver(&forge)).await,
             // Pinged by the loop itself: a loop that hangs is restarted.
@@ -86,6 +101,11 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
     daemon.stop().await;
     daemon.deliver(&forge).await;
     Ok(Exit::Done)
+}
+
+/// Without its state directory a loop holds nothing: another one could begin beside it.
+fn lost(error: StateDirError) -> Failure {
+    Failure::new("TU0915", error.to_string()).next("trueup run, which makes a new one")
 }
 
 fn ticker(every: Duration) -> tokio::time::Interval {
@@ -139,6 +159,18 @@ impl Daemon {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "steps were under way when trueup ended"),
             Err(error) => tracing::warn!(%error, "the journal cannot be read"),
+        }
+    }
+
+    /// Nothing is under way.
+    fn is_idle(&self) -> bool {
+        let mut units = self.office.runtime.units.values();
+        units.all(|driven| driven.engine.is_idle())
+    }
+
+    async fn tidy(&self) {
+        if let Err(error) = self.office.runtime.host.mirror.tidy().await {
+            tracing::warn!(%error, "the mirror is not packed");
         }
     }
 
@@ -315,7 +347,7 @@ impl Daemon {
             .judged
             .get(unit)
             .is_some_and(|judgement| judgement.state.is_final());
-        if decided {
+        if decided && self.may_report(unit) {
             // Units that share a context speak together.
             let units = &self.office.runtime.units;
             let rounds: Vec<_> = units
@@ -325,6 +357,14 @@ impl Daemon {
                 .collect();
             self.speaker(&commit).drift(unit, &rounds);
         }
+    }
+
+    /// Whether host and repo want to hear of drift.
+    fn may_report(&self, unit: &UnitId) -> bool {
+        let runtime = &self.office.runtime;
+        let host = runtime.host.settings.ceiling(unit);
+        let repo = self.office.repo_powers(unit);
+        host.report_drift && repo.is_none_or(|repo| repo.report_drift)
     }
 
     /// Once every unit was looked at: what the commit would do.

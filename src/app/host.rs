@@ -34,7 +34,7 @@ pub struct Host {
     /// age identities.
     pub(crate) identities: Option<Arc<Identities>>,
     /// Held as long as this lives.
-    _state: StateDir,
+    pub(crate) state: StateDir,
 }
 
 /// Why this host cannot be opened.
@@ -85,7 +85,7 @@ impl Host {
             mirror,
             key,
             identities,
-            _state: state,
+            state,
         })
     }
 

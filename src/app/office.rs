@@ -8,6 +8,7 @@ use trueup_core::gate::stale;
 use trueup_core::plan::UnitPlan;
 use trueup_drivers::store::StateDirError;
 use trueup_model::id::{CommitId, UnitId};
+use trueup_model::kinds::switches::Powers;
 use trueup_model::port::store::{Grant, Pause};
 use trueup_model::step::{Action, Step, Target};
 
@@ -15,7 +16,7 @@ use super::clock::now_s;
 use super::commit::Commit;
 use super::host::{Host, HostError};
 use super::result::ApplyResult;
-use super::runtime::{Runtime, seconds, step_key, wait_key};
+use super::runtime::{Runtime, annotated_key, seconds, step_key, wait_key};
 use super::socket::{self, Client};
 use super::tip;
 use super::view::{
@@ -266,16 +267,7 @@ impl Office {
     fn unit_status(&self, unit: &UnitId) -> UnitStatus {
         let runtime = &self.runtime;
         let context = runtime.context(unit, None);
-        let repo = runtime.desired(unit).and_then(|desired| {
-            let cluster = desired.cluster.as_ref().map(|cluster| cluster.powers);
-            cluster.or_else(|| {
-                desired
-                    .machines
-                    .values()
-                    .next()
-                    .map(|machine| machine.powers)
-            })
-        });
+        let repo = self.repo_powers(unit);
         let mut status = UnitStatus {
             unit: unit.to_string(),
             state: "unknown".to_owned(),
@@ -315,6 +307,14 @@ impl Office {
                 .collect();
         }
         status
+    }
+
+    /// What the repo grants for a unit.
+    pub(crate) fn repo_powers(&self, unit: &UnitId) -> Option<Powers> {
+        let desired = self.runtime.desired(unit)?;
+        let cluster = desired.cluster.as_ref().map(|cluster| cluster.powers);
+        let mut machines = desired.machines.values();
+        cluster.or_else(|| machines.next().map(|machine| machine.powers))
     }
 
     /// Answer a request of `author`.
@@ -365,7 +365,9 @@ impl Office {
                 for_s,
             } => self.pause(target, author, reason, for_s)?,
             Request::Resume { target } => {
-                let was = self.runtime.host.store.resume(&target).map_err(store)?;
+                let kept = &self.runtime.host.store;
+                let was = kept.resume(&target).map_err(store)?
+                    | kept.remove(&annotated_key(&target)).map_err(store)?;
                 if was {
                     format!("{target} is no longer paused")
                 } else {

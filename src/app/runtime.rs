@@ -9,6 +9,7 @@ use trueup_core::desired::DesiredUnit;
 use trueup_core::engine::{Effect, Event, Judgement, UnitEngine};
 use trueup_core::observed::SeenUnit;
 use trueup_core::plan::{Context, Round, UnitPlan, forecast, round};
+use trueup_model::facts::Known;
 use trueup_model::id::{Claim, CommitId, Digest, UnitId};
 use trueup_model::port::StoreError;
 use trueup_model::port::store::{Settled, Store};
@@ -168,6 +169,7 @@ impl Runtime {
             grants,
             allowed: self.allowed.clone(),
             paused,
+            paused_on_cluster: store.get(&annotated_key(&unit.to_string())).ok().flatten(),
             paused_apps,
             held: self.held.clone(),
             backoff: BTreeMap::new(),
@@ -184,8 +186,28 @@ impl Runtime {
         let seen = look(&means.performer.world, &desired, &context, &means.comparer).await;
         let found = newest_epoch(&seen, Some(&self.host.holder));
         let context = self.context(unit, Some(found + 1));
+        self.remember_annotation(unit, &seen);
         self.seen.insert(unit.clone(), (now_s(), seen.clone()));
         Some((context, seen))
+    }
+
+    /// A pause on the cluster itself holds also while its API does not answer.
+    fn remember_annotation(&self, unit: &UnitId, seen: &SeenUnit) {
+        let Some(Known::Known(api)) = seen.cluster.as_ref().map(|cluster| &cluster.api) else {
+            return;
+        };
+        let key = annotated_key(&unit.to_string());
+        let stored = self.store().get(&key).ok().flatten();
+        if stored == api.paused {
+            return;
+        }
+        let done = match &api.paused {
+            Some(why) => self.store().put(&key, why),
+            None => self.store().remove(&key).map(drop),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%unit, %error, "the pause on the cluster is not remembered");
+        }
     }
 
     /// The plan of a unit on a fresh look.
@@ -217,11 +239,12 @@ impl Runtime {
     }
 
     /// Steps and held steps of all units to the end; `None` until every unit was
-    /// looked at.
+    /// looked at for this commit.
     pub(crate) fn forecast_sizes(&self) -> Option<(usize, usize)> {
         let mut sizes = (0, 0);
         for unit in self.unit_ids() {
-            let (_, seen) = self.seen.get(&unit)?;
+            let looked = self.units.get(&unit)?.engine.has_seen_commit();
+            let (_, seen) = self.seen.get(&unit).filter(|_| looked)?;
             let desired = self.desired(&unit)?;
             let plan = forecast(&desired, seen, &self.context(&unit, None));
             sizes.0 += plan.steps().count();
@@ -268,12 +291,27 @@ impl Runtime {
         driven.on(&self.driver, unit, event, now)
     }
 
-    /// An earlier run saw this unit true to this commit: that is not said twice.
+    /// An earlier run decided this commit for this unit: that is not said twice.
     fn decided_before(&self, unit: &UnitId, context: &Context) -> Option<Judgement> {
-        let settled = self.store().settled(unit).ok().flatten()?;
-        (context.settled && settled.commit.as_str() == context.commit).then(|| Judgement {
-            state: VerdictState::Success,
-            description: "true".to_owned(),
+        let settled = self.store().settled(unit).ok().flatten();
+        let by_this_commit =
+            |settled: Settled| context.settled && settled.commit.as_str() == context.commit;
+        if settled.is_some_and(by_this_commit) {
+            return Some(Judgement {
+                state: VerdictState::Success,
+                description: "true".to_owned(),
+            });
+        }
+        // A context that several machines share does not tell which of them failed.
+        let UnitId::Cluster(_) = unit else {
+            return None;
+        };
+        let fleet = &self.host.settings.fleet;
+        let name = format!("trueup/{fleet}/apply/{}", unit.context());
+        let said = self.store().newest(self.tip()?, &name).ok().flatten()?;
+        (said.verdict.state == VerdictState::Failure).then(|| Judgement {
+            state: VerdictState::Failure,
+            description: said.verdict.description.clone(),
         })
     }
 
@@ -299,6 +337,7 @@ impl Runtime {
         let now = now_s();
         let (unit, event) = match report {
             Report::Looked(unit, seen) => {
+                self.remember_annotation(&unit, &seen);
                 self.seen.insert(unit.clone(), (now, (*seen).clone()));
                 // Grants and pauses end by themselves: a look is judged by those of now.
                 let context = self.context(&unit, None);
@@ -383,6 +422,11 @@ fn round_keys(round: &Round) -> BTreeSet<String> {
 /// The store's key of a take-over that somebody asked for.
 pub(crate) fn take_over_key(unit: &UnitId) -> String {
     format!("take-over/{unit}")
+}
+
+/// The store's key of a pause that was last seen on the cluster itself.
+pub(crate) fn annotated_key(unit: &str) -> String {
+    format!("annotated-pause/{unit}")
 }
 
 /// Seconds for the store; the clock is not before 1970.

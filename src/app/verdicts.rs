@@ -118,7 +118,10 @@ impl Speaker<'_> {
             None => (VerdictState::Success, "no drift".to_owned()),
             Some(first) => (
                 VerdictState::Failure,
-                format!("{first} ({} things drifted)", subjects.len()),
+                match subjects.len() {
+                    1 => format!("{first} drifted"),
+                    count => format!("{first} drifted, and {} more", count - 1),
+                },
             ),
         };
         let verdict = Verdict::new(self.commit.clone(), context.clone(), state, &text);

@@ -25,7 +25,9 @@ fn applications() -> Result<()> {
         a_scale_is_seen_and_repaired(rig)?;
         many_deletions_wait_for_somebody(rig)?;
         a_broken_manifest_stops_no_other(rig)?;
-        a_crash_orphans_nothing(rig)
+        a_crash_orphans_nothing(rig)?;
+        a_document_that_vanished_and_one_that_is_removed(rig)?;
+        commits_in_quick_succession(rig)
     })
 }
 
@@ -125,7 +127,12 @@ fn many_deletions_wait_for_somebody(rig: &Rig) -> Result<()> {
     })?;
     ensure!(verdict.state != "success", "{verdict:?}");
     // Every foreign change is another pass.
-    for pass in 0..10 {
+    let passes = if std::env::var_os("TRUEUP_LONG").is_some() {
+        100
+    } else {
+        10
+    };
+    for pass in 0..passes {
         scale(rig, 3 + pass % 3)?;
         wait_repaired(rig)?;
         ensure!(count(rig, "bulk")? == BULK, "after pass {pass}");
@@ -214,4 +221,66 @@ fn recorded(rig: &Rig, app: &str) -> Result<usize> {
     let entries = inventory["entries"].as_array().context("entries")?;
     let with_uid = entries.iter().filter(|entry| !entry["uid"].is_null());
     Ok(with_uid.count())
+}
+
+/// A vanished document deletes nothing and is told; `state: removed` deletes after a
+/// grant, and the Namespace last.
+fn a_document_that_vanished_and_one_that_is_removed(rig: &Rig) -> Result<()> {
+    let host = rig.host();
+    let document = rig.repo.read("bulk.yaml")?;
+    let before = count(rig, "bulk")?;
+    rig.repo.remove("bulk.yaml")?;
+    let commit = rig.repo.push("bulk is not named any more")?;
+    host.wait_success(&commit, ROLL_OUT)?;
+    let status = host.trueup_ends("status", 0)?.stdout;
+    ensure!(status.contains("its document is gone"), "{status}");
+    ensure!(count(rig, "bulk")? == before);
+
+    rig.repo
+        .write("bulk.yaml", &format!("{document}  state: removed\n"))?;
+    let commit = rig.repo.push("bulk is to go")?;
+    eventually("the hold", SOON, || {
+        let status = host.trueup_ends("status", 0)?.stdout;
+        Ok(status.contains("it needs a grant").then_some(()))
+    })?;
+    ensure!(count(rig, "bulk")? == before);
+    host.trueup_ends("approve --deletions bulk --reason 'it is retired'", 0)?;
+    host.wait_success(&commit, ROLL_OUT)?;
+    let left = rig.api()?.kubectl(&[
+        "get",
+        "namespace",
+        "bulk",
+        "--ignore-not-found",
+        "-o",
+        "name",
+    ])?;
+    ensure!(left.is_empty(), "{left}");
+    Ok(())
+}
+
+/// Only the tip is converged; what was seen before it ends as superseded.
+fn commits_in_quick_succession(rig: &Rig) -> Result<()> {
+    let host = rig.host();
+    let mut before = "hello".to_owned();
+    let mut commits = Vec::new();
+    for number in 1..=3 {
+        let text = format!("number {number}");
+        rig.repo.replace("apps/web/web.yaml", &before, &text)?;
+        commits.push(rig.repo.push(&text)?);
+        before = text;
+    }
+    let tip = commits.pop().context("there are three")?;
+    host.wait_success(&tip, ROLL_OUT)?;
+    let page = rig.api()?.get(&["-n", "web", "configmap", "page"])?;
+    ensure!(page["data"]["index.html"] == "number 3", "{page}");
+    for commit in commits {
+        let mut newest = std::collections::BTreeMap::new();
+        for verdict in host.verdicts(&commit)? {
+            newest.insert(verdict.context.clone(), verdict);
+        }
+        for verdict in newest.values() {
+            ensure!(verdict.state != "pending", "{verdict:?}");
+        }
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use trueup_bed::Fault;
 
+use crate::rig::downtime::invocation;
 use crate::rig::{MGMT, ROLL_OUT, Rig, Shape, eventually, key_of, story};
 
 #[test]
@@ -13,7 +14,9 @@ fn the_healthy_rest_goes_on() -> Result<()> {
     story(Shape::ONE_AND_TWO, |rig| {
         a_release_that_is_not_what_its_checksum_says(rig)?;
         a_full_disk_and_a_machine_out_of_reach(rig)?;
-        a_host_key_that_is_not_the_pinned_one(rig)
+        a_host_key_that_is_not_the_pinned_one(rig)?;
+        a_workstation_that_is_off(rig)?;
+        a_document_that_vanished(rig)
     })
 }
 
@@ -92,4 +95,40 @@ fn a_host_key_that_is_not_the_pinned_one(rig: &Rig) -> Result<()> {
     rig.repo.replace("m3.yaml", &wrong, &right)?;
     rig.repo.push("the right key")?;
     rig.host().trueup_ends("apply --yes", 0).map(drop)
+}
+
+/// A machine that may be off keeps no commit red.
+fn a_workstation_that_is_off(rig: &Rig) -> Result<()> {
+    rig.machine("m3").link_down()?;
+    rig.repo.replace(
+        "m3.yaml",
+        "  role: agent\n",
+        "  role: agent\n  optional: true\n",
+    )?;
+    rig.repo.replace("m2.yaml", "cellar", "attic")?;
+    rig.repo.push("m3 may be off")?;
+    let end = rig.host().trueup_ends("apply --yes", 0)?;
+    ensure!(end.stdout.contains("m3 (off)"), "{}", end.stdout);
+    rig.machine("m3").link_up()
+}
+
+/// Absence is never read as removal.
+fn a_document_that_vanished(rig: &Rig) -> Result<()> {
+    let before = invocation(rig.machine("m2"))?;
+    rig.repo.remove("m2.yaml")?;
+    rig.repo.push("m2 is not named any more")?;
+    rig.host().trueup_ends("apply --yes", 0)?;
+    ensure!(invocation(rig.machine("m2"))? == before);
+    rig.machine("m2")
+        .sh("test -s /var/lib/trueup/owner && test -s /etc/trueup-demo/motd")?;
+    // m3 has only just come back.
+    eventually("all Nodes", ROLL_OUT, || {
+        Ok((rig.api()?.ready_nodes()? == rig.shape.members()).then_some(()))
+    })?;
+    let node = rig.api()?.get(&["node", "m2"])?;
+    ensure!(
+        node["metadata"]["labels"]["example.org/zone"] == "attic",
+        "{node}"
+    );
+    Ok(())
 }

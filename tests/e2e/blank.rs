@@ -26,6 +26,7 @@ fn blank_machines_become_a_fleet() -> Result<()> {
         other_changes(rig)?;
         let commit = rig.repo.push("labels, a taint, and some more")?;
         looking::a_plan_changes_nothing(rig)?;
+        looking::a_plan_with_a_credential_that_may_only_read(rig)?;
         rig.host().start()?;
         rig.host().wait_success(&commit, ROLL_OUT)?;
         labels::are_beside_each_other(rig)?;

@@ -2,7 +2,8 @@
 //! where the machines are, and ends in the state of the undisturbed run.
 //!
 //! Three kills of one roll-out; with `TRUEUP_LONG=1` fifty roll-outs with a kill each.
-//! `TRUEUP_SEED` repeats the instants of an earlier run.
+//! `TRUEUP_SEED` repeats the instants of an earlier run, `TRUEUP_KILL_ROUNDS` asks for
+//! another number of roll-outs.
 
 use std::time::{Duration, Instant};
 
@@ -22,9 +23,10 @@ fn killed_at_any_instant() -> Result<()> {
         let whole = begun.elapsed();
         let undisturbed = state::of(rig)?;
         eprintln!("undisturbed: {:.1} s", whole.as_secs_f32());
-        let (rounds, kills) = match std::env::var_os("TRUEUP_LONG") {
-            Some(_) => (LONG_ROUNDS, 1),
-            None => (1, 3),
+        let (rounds, kills) = match std::env::var("TRUEUP_KILL_ROUNDS") {
+            Ok(text) => (text.parse().context("TRUEUP_KILL_ROUNDS is a number")?, 1),
+            Err(_) if std::env::var_os("TRUEUP_LONG").is_some() => (LONG_ROUNDS, 1),
+            Err(_) => (1, 3),
         };
         for round in 1..=rounds {
             let mut instants: Vec<Duration> =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use trueup_bed::TreeDigest;
 use trueup_bed::digest::RESTLESS;
 
@@ -43,6 +43,58 @@ pub(crate) fn a_plan_changes_nothing(rig: &Rig) -> Result<()> {
         "a change of an object is asked of the server: {requests:#?}"
     );
     Ok(())
+}
+
+/// The same commit with a kubeconfig that may only read: what a commit would change is compared here, and
+/// marked so; the API server refuses even the question.
+pub(crate) fn a_plan_with_a_credential_that_may_only_read(rig: &Rig) -> Result<()> {
+    let api = rig.api()?;
+    api.kubectl(&["-n", "kube-system", "create", "serviceaccount", "reader"])?;
+    api.kubectl(&[
+        "create",
+        "clusterrole",
+        "reader",
+        "--verb=get,list,watch",
+        "--resource=*.*",
+    ])?;
+    api.kubectl(&[
+        "create",
+        "clusterrolebinding",
+        "reader",
+        "--clusterrole=reader",
+        "--serviceaccount=kube-system:reader",
+    ])?;
+    let token = api.kubectl(&["-n", "kube-system", "create", "token", "reader"])?;
+    let authority = "jsonpath={.clusters[0].cluster.certificate-authority-data}";
+    let authority = api.kubectl(&["config", "view", "--raw", "-o", authority])?;
+    let server = api.servers.first().context("a server")?;
+    let kubeconfig = format!(
+        "apiVersion: v1
+kind: Config
+current-context: reader
+contexts: [{{name: reader, context: {{cluster: edge, user: reader}}}}]
+clusters: [{{name: edge, cluster: {{server: \"{server}\", certificate-authority-data: {authority}}}}}]
+users: [{{name: reader, user: {{token: {}}}}}]
+",
+        token.trim()
+    );
+    let path = "/etc/trueup/reader.yaml";
+    rig.machine(MGMT).put_file(path, 0o600, kubeconfig)?;
+    let host = rig.host();
+    host.configure("", &format!("clusters: {{edge: {{kubeconfig: {path}}}}}\n"))?;
+    let mark = audit::mark(rig);
+    let plan = host.trueup_ends("plan --detailed-exitcode", 2)?.stdout;
+    let line = plan
+        .lines()
+        .find(|line| line.contains("ConfigMap/web/page"));
+    let line = line.with_context(|| plan.clone())?;
+    ensure!(line.contains("not confirmed by the server"), "{plan}");
+    let requests = audit::requests_since(rig, &mark)?;
+    ensure!(
+        !requests.iter().any(audit::Request::is_writing),
+        "{requests:#?}"
+    );
+    host.configure("", "")
 }
 
 /// What is on the disks, less logs, what a running machine writes by itself, and

@@ -20,6 +20,7 @@ mod applications;
 mod bad_commits;
 mod bad_start;
 mod blank;
+mod by_hand;
 mod first_machine;
 mod killed;
 mod labels;

@@ -58,8 +58,11 @@ fn use_everything(rig: &Rig, evidence: &mut Evidence) -> Result<()> {
     host.wait_success(&commit, ROLL_OUT)?;
 
     host.stop()?;
-    rig.machine("m2")
-        .sh("echo drifted >/etc/trueup-demo/licence")?;
+    let drift = |machine: &str| {
+        rig.machine(machine)
+            .sh("echo drifted >/etc/trueup-demo/licence")
+    };
+    drift("m2")?;
     rig.api()?.kubectl(&[
         "-n",
         "web",
@@ -87,6 +90,18 @@ fn use_everything(rig: &Rig, evidence: &mut Evidence) -> Result<()> {
         let end = host.trueup(&format!("--log trace {args}"))?;
         evidence.add(args, &(end.stdout + &end.stderr))?;
     }
+    drift("m2")?;
+    // Everything at hand, as the message of a panic shows it.
+    let panicked = rig.machine(MGMT).exec(
+        "TRUEUP_FORCED_PANIC=1 RUST_BACKTRACE=full trueup --log trace apply --yes --wait-s 10 2>&1",
+    )?;
+    ensure!(
+        panicked.stdout.contains("a forced panic"),
+        "{}",
+        panicked.stdout
+    );
+    evidence.add("panic", &panicked.stdout)?;
+    host.trueup("apply --yes --wait-s 10")?;
     let licence = rig.machine("m2").read_text("/etc/trueup-demo/licence")?;
     ensure!(licence == rig.keys.licence, "the drift was repaired");
     host.start()?;

@@ -42,6 +42,8 @@ impl Performer {
         steps: Vec<Step>,
         told: &Told,
     ) {
+        #[cfg(debug_assertions)]
+        forced_panic(&(self, desired, context, &steps));
         let mut machines: BTreeMap<NodeName, Vec<Step>> = BTreeMap::new();
         let mut objects: BTreeMap<AppName, Vec<(ObjectRef, Step)>> = BTreeMap::new();
         let mut cluster = Vec::new();
@@ -68,6 +70,16 @@ impl Performer {
             join_all(apps).await;
         };
         futures::future::join(join_all(on_machines), on_cluster).await;
+    }
+}
+
+/// Panics where a test asks for it, with all that is at hand in its message: what a
+/// panic shows must hold no secret. Debug builds only.
+#[cfg(debug_assertions)]
+#[expect(clippy::panic, reason = "what it is for")]
+fn forced_panic(at_hand: &dyn std::fmt::Debug) {
+    if std::env::var_os("TRUEUP_FORCED_PANIC").is_some() {
+        panic!("a forced panic: {at_hand:?}");
     }
 }
 

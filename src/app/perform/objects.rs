@@ -22,6 +22,9 @@ use crate::app::journal;
 /// Applies at the same time, per Application.
 const APPLIES_MAX: usize = 8;
 
+/// Entries that are asked about in one go, beside the work itself.
+const FORGOTTEN_MAX: usize = 20;
+
 type Batch = Vec<(ObjectRef, Step)>;
 
 /// Perform the steps of one Application.
@@ -90,6 +93,7 @@ struct Work<'a> {
 impl Work<'_> {
     /// Entries of everything that is about to be applied, before it is.
     async fn announce(&mut self, steps: &Batch, facts: &ClusterFacts) -> Result<(), String> {
+        self.forget_gone(facts).await;
         let known: BTreeSet<_> = self
             .inventory
             .entries
@@ -206,6 +210,37 @@ impl Work<'_> {
         result
     }
 
+    /// A finalizer may keep what was deleted for long: its entry stands until it is
+    /// really gone, and a status says so.
+    async fn is_gone(&self, object: &ObjectRef, uid: &str) -> bool {
+        match self.api.get(object).await {
+            Ok(live) => live.is_none_or(|live| live.uid != uid),
+            Err(_) => false,
+        }
+    }
+
+    /// Entries of what was deleted and took its time to go.
+    async fn forget_gone(&mut self, facts: &ClusterFacts) {
+        let there = self.app.objects.keys().chain(facts.objects.keys());
+        let there: BTreeSet<_> = there.map(ObjectRef::key).collect();
+        let stale: Vec<ObjectRef> = self
+            .inventory
+            .entries
+            .iter()
+            .filter(|entry| !there.contains(&entry.object.key()))
+            .map(|entry| entry.object.clone())
+            .take(FORGOTTEN_MAX)
+            .collect();
+        for object in stale {
+            // The watch may be late: what is not asked for is not known to be gone.
+            if let Ok(None) = self.api.get(&object).await {
+                self.inventory
+                    .entries
+                    .retain(|entry| entry.object != object);
+            }
+        }
+    }
+
     /// The count is written before the first deletion: a crash in between counts too
     /// many, never too few.
     async fn delete(&mut self, steps: Batch, told: &Told) {
@@ -233,7 +268,9 @@ impl Work<'_> {
                 if let Err(error) = store.remove_baseline(&self.cluster, &key(&object)) {
                     tracing::warn!(%object, %error, "its baseline stays");
                 }
-                gone.push(object);
+                if self.is_gone(&object, uid).await {
+                    gone.push(object);
+                }
             }
             tell(told, &step, outcome);
         }

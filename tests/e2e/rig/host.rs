@@ -83,6 +83,14 @@ impl<'a> Host<'a> {
         self.machine().put_file(CONFIG, 0o600, text)
     }
 
+    /// A host configuration with these switches.
+    pub(crate) fn configure_with(self, switches: &str) -> Result<()> {
+        let text = self.configuration("", STATE, "");
+        let kept = text.lines().filter(|line| !line.starts_with("switches:"));
+        let text = kept.chain([switches]).collect::<Vec<_>>().join("\n");
+        self.machine().put_file(CONFIG, 0o600, text)
+    }
+
     /// A host configuration.
     pub(crate) fn configuration(self, holder: &str, state: &str, more: &str) -> String {
         let holder = if holder.is_empty() { "mgmt" } else { holder };

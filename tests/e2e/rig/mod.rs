@@ -154,6 +154,11 @@ impl Rig {
         Ok(commit)
     }
 
+    /// The release server gets this release too.
+    pub(crate) fn publish(&self, version: &str) -> Result<()> {
+        stamp(&self.bed.scratch()?.join("releases"), version)
+    }
+
     /// Keeps all disks as they are now; the machines go off and on again.
     pub(crate) fn keep(&self, name: &str) -> Result<()> {
         for machine in self.bed.machines() {
@@ -197,7 +202,7 @@ fn releases(bed: &Bed, scratch: &Path) -> Result<ReleaseServer> {
 }
 
 /// Puts the double there under a version.
-pub(crate) fn stamp(dir: &Path, version: &str) -> Result<()> {
+fn stamp(dir: &Path, version: &str) -> Result<()> {
     let release = dir.join(version);
     fs::create_dir_all(&release)?;
     let mut command = Command::new(beside_trueup("k3s-double")?);

@@ -39,6 +39,8 @@ pub struct DesiredUnit {
     pub cluster: Option<DesiredCluster>,
     /// Applications on the cluster.
     pub apps: BTreeMap<AppName, DesiredApp>,
+    /// Machines whose state is `removed`, and where that is written.
+    pub removed: BTreeMap<NodeName, Origin>,
 }
 
 /// A machine.

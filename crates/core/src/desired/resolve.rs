@@ -49,6 +49,7 @@ pub fn resolve(config: &Config, commit: Option<CommitId>, secrets: Secrets<'_>) 
         machines: BTreeMap::new(),
         cluster: None,
         apps: BTreeMap::new(),
+        removed: BTreeMap::new(),
     };
     for (name, entry) in &config.clusters {
         let id = UnitId::Cluster(name.clone());
@@ -66,15 +67,17 @@ pub fn resolve(config: &Config, commit: Option<CommitId>, secrets: Secrets<'_>) 
         units.insert(id, unit);
     }
     for (name, entry) in &config.nodes {
-        if entry.spec.state == NodeState::Removed {
-            continue;
-        }
         let id = match &entry.spec.cluster {
             Some(cluster) => UnitId::Cluster(cluster.clone()),
             None => UnitId::Machine(name.clone()),
         };
-        let machine = machine(config, name, entry, secrets);
         let unit = units.entry(id.clone()).or_insert_with(|| unit(&id));
+        if entry.spec.state == NodeState::Removed {
+            unit.removed
+                .insert(name.clone(), entry.line_of("/spec/state"));
+            continue;
+        }
+        let machine = machine(config, name, entry, secrets);
         unit.machines.insert(name.clone(), machine);
     }
     for (name, application) in &config.applications {

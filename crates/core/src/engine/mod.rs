@@ -92,6 +92,8 @@ pub struct UnitEngine {
     decided: bool,
     told: Option<Judgement>,
     round: Option<Round>,
+    /// The last look was made for the commit that is worked on.
+    fresh: bool,
     stopping: bool,
     /// Steps that ended well since the last look.
     just_done: BTreeSet<Digest>,
@@ -112,6 +114,7 @@ impl UnitEngine {
             decided: false,
             told: None,
             round: None,
+            fresh: false,
             stopping: false,
             just_done: BTreeSet::new(),
             done: 0,
@@ -121,6 +124,12 @@ impl UnitEngine {
     /// What the last look came to.
     pub fn round(&self) -> Option<&Round> {
         self.round.as_ref()
+    }
+
+    /// A look was made for the commit that is worked on: what was seen before it says
+    /// nothing of what the commit declares.
+    pub fn has_seen_commit(&self) -> bool {
+        self.fresh
     }
 
     /// What it is doing.
@@ -188,6 +197,7 @@ impl UnitEngine {
             self.told = None;
             self.done = 0;
             self.retries = Retries::default();
+            self.fresh = false;
         }
         self.desired = desired;
         self.context = context;
@@ -221,6 +231,7 @@ impl UnitEngine {
         let round = self.plan(seen, now_s);
         let ready = round.ready.clone();
         self.round = Some(round);
+        self.fresh = true;
         // Steps are only ever started right after the look that allowed them.
         if !ready.is_empty() && !self.stopping {
             self.phase = Phase::Performing(ready.iter().map(|step| step.id.clone()).collect());

@@ -21,12 +21,8 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
             next,
         ));
     }
-    if let Some(why) = on_cluster(case) {
-        return Some(Hold::refuse(
-            "pause",
-            format!("paused on the cluster itself: {why}"),
-            "kubectl -n trueup-system annotate configmap owner trueup.dev/pause-",
-        ));
+    if let Some((why, next)) = on_cluster(case) {
+        return Some(Hold::refuse("pause", why, next));
     }
     let why = case.context.held.as_ref()?;
     let next = format!(
@@ -36,9 +32,19 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
     Some(Hold::refuse("branch", why.clone(), next))
 }
 
-fn on_cluster<'a>(case: &'a Case<'_>) -> Option<&'a String> {
+/// While the API does not answer, the annotation that was seen last still counts.
+fn on_cluster(case: &Case<'_>) -> Option<(String, String)> {
     match &case.seen.cluster.as_ref()?.api {
-        Known::Known(api) => api.paused.as_ref(),
-        Known::Unknown(_) => None,
+        Known::Known(api) => {
+            let why = api.paused.as_ref()?;
+            let next = "kubectl -n trueup-system annotate configmap owner trueup.dev/pause-";
+            let why = format!("paused on the cluster itself: {why}");
+            Some((why, next.to_owned()))
+        }
+        Known::Unknown(_) => {
+            let why = case.context.paused_on_cluster.as_ref()?;
+            let why = format!("paused on the cluster itself when it was last seen: {why}");
+            Some((why, format!("trueup resume {}", case.step.unit)))
+        }
     }
 }

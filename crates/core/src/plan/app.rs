@@ -362,13 +362,20 @@ fn delete(
 /// nothing and is told.
 fn orphaned(draft: &mut Draft, desired: &DesiredUnit, api: &ClusterFacts) {
     for (name, inventory) in &api.inventories {
-        if !desired.apps.contains_key(name) && !inventory.entries.is_empty() {
+        if desired.apps.contains_key(name) {
+            continue;
+        }
+        let alive = |entry: &&InventoryEntry| {
+            let mut live = api.objects.values();
+            live.any(|live| live.object.key() == entry.object.key())
+        };
+        let count = inventory.entries.iter().filter(alive).count();
+        if count > 0 {
             draft.wait(
                 name.as_str(),
                 WaitKind::Report,
                 format!(
-                    "its document is gone and its {} objects stay; to delete them, declare it with state: removed",
-                    inventory.entries.len()
+                    "its document is gone and its {count} objects stay; to delete them, declare it with state: removed"
                 ),
             );
         }

@@ -37,6 +37,13 @@ pub fn round(desired: &DesiredUnit, seen: &SeenUnit, context: &Context) -> Round
             None => draft.unseen(machine, "it was not looked at"),
         }
     }
+    for (name, origin) in &desired.removed {
+        draft.wait(
+            name.as_str(),
+            WaitKind::Report,
+            format!("{origin}: its state is removed; trueup leaves it alone from now on and does not take it out of its cluster yet: drain it and delete its Node"),
+        );
+    }
     if desired.cluster.is_some() {
         members::plan(&mut draft, desired, seen, context);
         cluster::plan(&mut draft, desired, seen, context);

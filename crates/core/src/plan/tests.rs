@@ -33,6 +33,7 @@ pub(crate) fn context() -> Context {
         grants: BTreeSet::new(),
         allowed: None,
         paused: None,
+        paused_on_cluster: None,
         paused_apps: BTreeMap::new(),
         held: None,
         backoff: BTreeMap::new(),
@@ -106,6 +107,7 @@ pub(crate) fn bed() -> DesiredUnit {
             powers: ALL,
         }),
         apps: BTreeMap::new(),
+        removed: BTreeMap::new(),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Context {
     pub allowed: Option<BTreeSet<Digest>>,
     /// Why the unit is paused, if it is.
     pub paused: Option<String>,
+    /// The pause that the cluster itself showed when it was last seen.
+    pub paused_on_cluster: Option<String>,
     /// Applications that are paused, and why.
     pub paused_apps: BTreeMap<trueup_model::id::AppName, String>,
     /// Why nothing of this commit may be carried out (a rewound branch …).

@@ -31,7 +31,7 @@ const TRIES_MAX: u32 = 20;
 const TRY_AGAIN: Duration = Duration::from_millis(5);
 
 /// A push to the origin, when asked for.
-const PUSH_LIMIT: Duration = Duration::from_secs(60);
+const PUSH_LIMIT: Duration = Duration::from_secs(25);
 
 /// Notes in the mirror.
 #[derive(Debug)]

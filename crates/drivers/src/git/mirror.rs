@@ -48,7 +48,7 @@ const HEADS_BYTES_MAX: usize = 4 * 1024 * 1024;
 const OTHERS_MAX: usize = 5;
 
 /// Clearing away what is not reachable may take long on a slow disk.
-const TIDY_LIMIT: Duration = Duration::from_secs(600);
+const TIDY_LIMIT: Duration = Duration::from_secs(200);
 
 /// `log` lists at most this many commits.
 const LOG_MAX: u32 = 10_000;

@@ -8,6 +8,7 @@
 //! own write and the watch may arrive in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -43,12 +44,18 @@ impl Subject {
 }
 
 /// A live object as it is kept.
-#[derive(Debug)]
 struct Cached {
     version: String,
     uid: String,
     labelled: bool,
     json: Arc<Value>,
+}
+
+// An object may be a Secret: no Debug output shows its content.
+impl fmt::Debug for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cached")
+    }
 }
 
 type Place = (String, String);
