@@ -4,7 +4,16 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 20] = [
+    "init",
+    "node",
+    "node enroll",
+    "cluster",
+    "cluster kubeconfig",
+    "doctor",
+    "config",
+    "config set",
+    "adopt",
     "validate",
     "plan",
     "apply",
@@ -31,7 +40,8 @@ fn trueup(args: &[&str]) -> Output {
 fn the_help_is_frozen() {
     let mut text = String::from_utf8(trueup(&["--help"]).stdout).unwrap();
     for command in COMMANDS {
-        let help = trueup(&[command, "--help"]).stdout;
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = trueup(&words).stdout;
         text.push_str(&format!(
             "\n--- {command}\n{}",
             String::from_utf8(help).unwrap()
