@@ -3,6 +3,7 @@
 pub mod exit;
 
 mod apply;
+mod demo;
 mod plan;
 mod render;
 mod run;
@@ -42,6 +43,8 @@ enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show everything on a simulated fleet: no machine, no account, no network.
+    Demo(demo::DemoArgs),
     /// Check a config repo: no network, no keys, no live access.
     Validate(validate::ValidateArgs),
     /// Show what would be done, and change nothing.
@@ -81,6 +84,7 @@ struct OutputArgs {
 pub async fn main(cli: Cli) -> Exit {
     let config = cli.config;
     let result = match cli.command {
+        Command::Demo(args) => Box::pin(demo::demo(args)).await,
         Command::Validate(args) => validate::validate(args).await,
         Command::Plan(args) => plan::plan(&config, args).await,
         Command::Apply(args) => Box::pin(apply::apply(&config, args)).await,

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
+    "demo",
     "validate",
     "plan",
     "apply",
