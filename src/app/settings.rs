@@ -243,7 +243,9 @@ impl Settings {
         if let Some(path) = &settings.simulated
             && !path.is_absolute()
         {
-            return Err(invalid(format!("simulated: {path} is not an absolute path")));
+            return Err(invalid(format!(
+                "simulated: {path} is not an absolute path"
+            )));
         }
         Ok(settings)
     }

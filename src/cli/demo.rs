@@ -27,7 +27,14 @@ pub(super) async fn demo(args: DemoArgs) -> Result<Exit, Failure> {
     };
     let dir = camino::absolute_utf8(&dir)
         .map_err(|error| Failure::new("TU0916", format!("{dir}: {error}")).exit(Exit::Usage))?;
-    run(Demo { dir, fast: args.fast }, &|text| show::out(text)).await
+    run(
+        Demo {
+            dir,
+            fast: args.fast,
+        },
+        &|text| show::out(text),
+    )
+    .await
 }
 
 fn default_dir() -> Result<Utf8PathBuf, Failure> {

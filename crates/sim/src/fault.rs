@@ -76,7 +76,11 @@ impl SimFleet {
     pub fn befall(&mut self, fault: &Fault, now_ms: i64) -> Result<(), FaultError> {
         self.advance(now_ms);
         match fault {
-            Fault::EditFile { machine, path, content } => {
+            Fault::EditFile {
+                machine,
+                path,
+                content,
+            } => {
                 let address = self.address_of(machine)?;
                 if let Some(machine) = self.machines.get_mut(&address) {
                     machine.write(path, content.as_bytes(), now_ms);
@@ -85,13 +89,16 @@ impl SimFleet {
             }
             Fault::StopUnit { machine, unit } => {
                 let address = self.address_of(machine)?;
-                let stopped = self
-                    .machines
-                    .get_mut(&address)
-                    .map_or(Ok(()), |machine| machine.control(SystemctlVerb::Stop, unit, now_ms));
+                let stopped = self.machines.get_mut(&address).map_or(Ok(()), |machine| {
+                    machine.control(SystemctlVerb::Stop, unit, now_ms)
+                });
                 stopped.map_err(FaultError)
             }
-            Fault::SetSysctl { machine, key, value } => {
+            Fault::SetSysctl {
+                machine,
+                key,
+                value,
+            } => {
                 let address = self.address_of(machine)?;
                 let setting = self
                     .machines
@@ -101,7 +108,11 @@ impl SimFleet {
                 value.clone_into(setting);
                 Ok(())
             }
-            Fault::Scale { namespace, name, replicas } => self.scale(namespace, name, *replicas, now_ms),
+            Fault::Scale {
+                namespace,
+                name,
+                replicas,
+            } => self.scale(namespace, name, *replicas, now_ms),
             Fault::PowerOff { machine } => {
                 let address = self.address_of(machine)?;
                 self.power_off(&address, now_ms);
@@ -130,7 +141,12 @@ impl SimFleet {
         replicas: u32,
         now_ms: i64,
     ) -> Result<(), FaultError> {
-        let key = ("apps".into(), "Deployment".into(), namespace.to_owned(), name.to_owned());
+        let key = (
+            "apps".into(),
+            "Deployment".into(),
+            namespace.to_owned(),
+            name.to_owned(),
+        );
         let cluster = self
             .clusters
             .values_mut()

@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::machine::Machine;
 
 /// Form of the saved value; another one is not read.
-pub const FORM: u32 = 1;
+const FORM: u32 = 1;
 /// Events of one advance at most: a job has some ten operations.
 const EVENTS_MAX: usize = 10_000;
 
@@ -47,6 +47,27 @@ impl SimFleet {
             fleet.machines.insert(address.to_owned(), machine);
         }
         fleet
+    }
+
+    /// A saved fleet.
+    ///
+    /// # Errors
+    /// It is not one, or one of another form.
+    pub fn from_json(json: &[u8]) -> Result<Self, String> {
+        let fleet: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if fleet.form == FORM {
+            Ok(fleet)
+        } else {
+            Err(format!("it has form {}, and {FORM} is read", fleet.form))
+        }
+    }
+
+    /// The fleet, to be saved.
+    ///
+    /// # Errors
+    /// Never, as far as is known: every key is a text.
+    pub fn to_json(&self) -> Result<Vec<u8>, String> {
+        serde_json::to_vec(self).map_err(|error| error.to_string())
     }
 
     /// 32 hexadecimal digits that never come twice.

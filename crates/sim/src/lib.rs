@@ -14,7 +14,7 @@ mod release;
 
 pub use cluster::Cluster;
 pub use fault::{Fault, FaultError};
-pub use fleet::{FORM, SimFleet};
+pub use fleet::SimFleet;
 pub use machine::Machine;
 pub use port::{Keeper, SimApi, SimEtcd, SimShell};
-pub use release::{Release, binary};
+pub use release::Release;

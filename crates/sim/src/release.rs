@@ -27,7 +27,10 @@ impl Release<'_> {
     fn bytes(&self) -> Result<Vec<u8>, String> {
         let sound = self.0.strip_prefix('v').and_then(|rest| {
             let (numbers, build) = rest.split_once("+k3s")?;
-            let count = numbers.split('.').filter(|n| n.parse::<u32>().is_ok()).count();
+            let count = numbers
+                .split('.')
+                .filter(|n| n.parse::<u32>().is_ok())
+                .count();
             (count == 3 && build.parse::<u32>().is_ok()).then_some(())
         });
         match sound {
@@ -40,11 +43,14 @@ impl Release<'_> {
 const MARK: &str = "simulated k3s ";
 
 /// The bytes of a release's binary.
-pub fn binary(version: &str) -> Vec<u8> {
+fn binary(version: &str) -> Vec<u8> {
     format!("{MARK}{version}\n").into_bytes()
 }
 
 /// The version of a file that is such a binary.
 pub(crate) fn version_of(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok()?.strip_prefix(MARK)?.strip_suffix('\n')
+    std::str::from_utf8(bytes)
+        .ok()?
+        .strip_prefix(MARK)?
+        .strip_suffix('\n')
 }

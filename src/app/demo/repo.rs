@@ -85,10 +85,12 @@ impl Repo {
             fs::write(&path, text).map_err(broken)?;
         }
         repo.git(&["init", "-q"]).await?;
-        repo.git(&["symbolic-ref", "HEAD", "refs/heads/main"]).await?;
+        repo.git(&["symbolic-ref", "HEAD", "refs/heads/main"])
+            .await?;
         // Those who go on from here commit without a name of their own, too.
         repo.git(&["config", "user.name", "trueup demo"]).await?;
-        repo.git(&["config", "user.email", "demo@example.org"]).await?;
+        repo.git(&["config", "user.email", "demo@example.org"])
+            .await?;
         Ok(repo)
     }
 

@@ -50,7 +50,9 @@ async fn chapter(stage: &Stage, tell: Tell<'_>, title: &str) {
 fn said(record: &VerdictRecord) -> String {
     format!(
         "  {}: {} — {}",
-        record.verdict.context, record.verdict.state.as_str(), record.verdict.description
+        record.verdict.context,
+        record.verdict.state.as_str(),
+        record.verdict.description
     )
 }
 
@@ -67,7 +69,10 @@ async fn from_nothing(stage: &mut Stage, repo: &Repo, tell: Tell<'_>) -> Result<
     chapter(stage, tell, "1. From nothing: the first commit").await;
     let commit = repo.commit("Three servers, two agents, a web page").await?;
     let loaded = load(stage, &commit).await?;
-    tell(&format!("$ trueup validate\n{}", findings_text(&loaded).trim_end()));
+    tell(&format!(
+        "$ trueup validate\n{}",
+        findings_text(&loaded).trim_end()
+    ));
     tell("$ trueup plan");
     tell(stage.plan().await?.trim_end());
     stage.pause().await;
@@ -100,24 +105,30 @@ async fn drift(
         name: "web".to_owned(),
         replicas: 5,
     })?;
-    let found = stage.until(commit, "drift/edge", tell, has(VerdictState::Failure)).await?;
+    let found = stage
+        .until(commit, "drift/edge", tell, has(VerdictState::Failure))
+        .await?;
     tell(&said(&found));
-    let gone = stage.until(commit, "drift/edge", tell, has(VerdictState::Success)).await?;
+    let gone = stage
+        .until(commit, "drift/edge", tell, has(VerdictState::Success))
+        .await?;
     tell(&said(&gone));
     stage.pause().await;
-    tell("k3sw1$ echo hi >/etc/motd; systemctl stop conf-kmsg.service");
+    tell("k3sw1$ echo hi >/etc/motd\nk3sw2$ systemctl stop k3s-agent.service");
     stage.befall(&Fault::EditFile {
         machine: "k3sw1".to_owned(),
         path: "/etc/motd".to_owned(),
         content: "hi\n".to_owned(),
     })?;
     stage.befall(&Fault::StopUnit {
-        machine: "k3sw1".to_owned(),
-        unit: "conf-kmsg.service".to_owned(),
+        machine: "k3sw2".to_owned(),
+        unit: "k3s-agent.service".to_owned(),
     })?;
     let unit: UnitId = "cluster/edge".parse().map_err(broken)?;
     stage.nudge(&unit);
-    let found = stage.until(commit, "drift/edge", tell, has(VerdictState::Failure)).await?;
+    let found = stage
+        .until(commit, "drift/edge", tell, has(VerdictState::Failure))
+        .await?;
     tell(&said(&found));
     stage.settle().await;
     for held in &stage.rest.held {
@@ -142,7 +153,12 @@ async fn bad_commit(stage: &mut Stage, repo: &Repo, tell: Tell<'_>) -> Result<()
 }
 
 async fn upgrade(stage: &mut Stage, repo: &Repo, tell: Tell<'_>) -> Result<(), Failure> {
-    chapter(stage, tell, "4. An upgrade: the mistake taken back, and k3s a patch newer").await;
+    chapter(
+        stage,
+        tell,
+        "4. An upgrade: the mistake taken back, and k3s a patch newer",
+    )
+    .await;
     repo.replace("cluster.yaml", "maxUnavailabel: 2", "maxUnavailable: 1")?;
     repo.replace("cluster.yaml", NOW, NEXT)?;
     let commit = repo.commit("k3s 1.36.4").await?;
@@ -153,7 +169,12 @@ async fn upgrade(stage: &mut Stage, repo: &Repo, tell: Tell<'_>) -> Result<(), F
 async fn statuses(stage: &mut Stage, folder: &Folder, tell: Tell<'_>) -> Result<(), Failure> {
     chapter(stage, tell, "5. What was said of each commit: plain git").await;
     stage.stop().await?;
-    let args = ["log", "--notes=trueup", "--format=%h %s%n%N", "refs/trueup/fetched/main"];
+    let args = [
+        "log",
+        "--notes=trueup",
+        "--format=%h %s%n%N",
+        "refs/trueup/fetched/main",
+    ];
     tell(&format!(
         "$ git -C {} log --notes=trueup --format='%h %s%n%N' refs/trueup/fetched/main",
         folder.state().join("mirror.git")

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use trueup_core::plan::Round;
 use trueup_model::facts::etcd::EtcdFacts;
@@ -18,12 +18,12 @@ use trueup_sim::{Fault, Keeper as _};
 
 use super::broken;
 use super::folder::Folder;
+use crate::app::daemon;
 use crate::app::drive::Report;
 use crate::app::office::{Desk, Office, open};
 use crate::app::runtime::Happening;
 use crate::app::simulated::FleetFile;
 use crate::app::view::step_line;
-use crate::app::daemon;
 use crate::cli::exit::Exit;
 use crate::cli::{Failure, plan_text};
 
@@ -89,7 +89,9 @@ impl Stage {
 
     /// Start the loop: `trueup run`.
     pub(super) fn start(&mut self) {
-        if let Some(office) = self.office.take() {
+        if let Some(mut office) = self.office.take() {
+            // The loop takes the tip by itself, as it would in a process of its own.
+            office.runtime.commit = None;
             let work = daemon::serve(office, Arc::clone(&self.end));
             self.running = Some(tokio::spawn(Box::pin(work)));
         }
@@ -162,7 +164,10 @@ impl Stage {
                 return Err(broken("it was ended"));
             }
             if tokio::time::Instant::now() > deadline {
-                return Err(broken(format!("{context} is not decided: {:?}", self.rest.waits)));
+                return Err(broken(format!(
+                    "{context} is not decided: {:?}",
+                    self.rest.waits
+                )));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -202,7 +207,8 @@ impl Stage {
 /// A step without its id.
 fn short(step: &Step) -> String {
     let line = step_line(step);
-    line.split_once(' ').map_or(line.clone(), |(_, rest)| rest.to_owned())
+    line.split_once(' ')
+        .map_or(line.clone(), |(_, rest)| rest.to_owned())
 }
 
 /// What etcd can spare.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{FlockOperation, flock};
-use trueup_sim::{FORM, Keeper, SimFleet};
+use trueup_sim::{Keeper, SimFleet};
 
 /// A fleet of five machines has some 200 KB.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -72,20 +72,14 @@ impl FleetFile {
 
     fn load(&self) -> Result<SimFleet, String> {
         let text = fs::read(&self.path).map_err(|error| self.failure(&error))?;
-        let fleet: SimFleet =
-            serde_json::from_slice(&text).map_err(|error| self.failure(&error))?;
-        if fleet.form != FORM {
-            let why = format!("it has form {}, this trueup reads {FORM}", fleet.form);
-            return Err(self.failure(&why));
-        }
-        Ok(fleet)
+        SimFleet::from_json(&text).map_err(|error| self.failure(&error))
     }
 
     /// Written beside and renamed: a reader never sees half a fleet. It is not made to
     /// outlast a power cut of the host: it can be made anew.
     fn save(&self, fleet: &SimFleet) -> io::Result<Stamp> {
         let new = format!("{}.new", self.path);
-        let text = serde_json::to_vec(fleet)?;
+        let text = fleet.to_json().map_err(io::Error::other)?;
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(true)

@@ -21,10 +21,18 @@ pub(crate) struct Manager<'a> {
 
 impl<'a> Manager<'a> {
     pub(crate) fn applying(name: &'a str) -> Self {
-        Self { name, operation: "Apply", subresource: None }
+        Self {
+            name,
+            operation: "Apply",
+            subresource: None,
+        }
     }
     pub(crate) fn updating(name: &'a str, subresource: Option<&'a str>) -> Self {
-        Self { name, operation: "Update", subresource }
+        Self {
+            name,
+            operation: "Update",
+            subresource,
+        }
     }
     fn is(&self, entry: &Value) -> bool {
         text(entry, "/manager") == self.name
@@ -50,7 +58,9 @@ struct Managed {
 }
 
 fn managed_of(json: &Value) -> Vec<Managed> {
-    let entries = json.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let entries = json
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
     entries
         .into_iter()
         .flatten()
@@ -135,7 +145,9 @@ impl Cluster {
         let mut managed = managed_of(&json);
         conflicts(&json, object, &wanted, manager, force, &mut managed)?;
         let before = managed.iter().position(|entry| manager.is(&entry.entry));
-        let gone = before.map(|at| managed.remove(at)).map(|entry| entry.fields);
+        let gone = before
+            .map(|at| managed.remove(at))
+            .map(|entry| entry.fields);
         for path in gone.iter().flat_map(Fields::leaves) {
             let others = managed.iter().any(|entry| touches(&entry.fields, &path));
             if !touches(&wanted, &path) && !others {
@@ -144,7 +156,10 @@ impl Cluster {
         }
         merge(&mut json, object, "");
         let entry = manager.entry(text(object, "/apiVersion"), &wanted, now_ms);
-        managed.push(Managed { entry, fields: wanted });
+        managed.push(Managed {
+            entry,
+            fields: wanted,
+        });
         write_managed(&mut json, managed);
         let stood = self.objects.get(&key).map(|stored| &stored.json);
         super::kind_rules(stood, &json)?;
@@ -195,7 +210,9 @@ impl Cluster {
             }
         }
         let known = managed.iter().position(|entry| manager.is(&entry.entry));
-        let mut all = known.map(|at| managed.remove(at).fields).unwrap_or_default();
+        let mut all = known
+            .map(|at| managed.remove(at).fields)
+            .unwrap_or_default();
         for path in theirs.leaves() {
             all.add(&path);
         }
@@ -247,7 +264,10 @@ impl Cluster {
 fn touches(fields: &Fields, path: &[String]) -> bool {
     match path.split_first() {
         None => true,
-        Some((step, rest)) => fields.below.get(step).is_some_and(|below| touches(below, rest)),
+        Some((step, rest)) => fields
+            .below
+            .get(step)
+            .is_some_and(|below| touches(below, rest)),
     }
 }
 

@@ -49,8 +49,14 @@ impl Cluster {
 
 /// What a controller would write now; `None`: nothing.
 fn status_of(json: &Value, due: bool, nodes: usize) -> Option<Value> {
-    let generation = json.pointer("/metadata/generation").cloned().unwrap_or_default();
-    let replicas = json.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+    let generation = json
+        .pointer("/metadata/generation")
+        .cloned()
+        .unwrap_or_default();
+    let replicas = json
+        .pointer("/spec/replicas")
+        .and_then(Value::as_i64)
+        .unwrap_or(1);
     let image = images(json).any(|image| image.starts_with(MISSING));
     let up = if image || nodes == 0 { 0 } else { replicas };
     match text(json, "/kind") {
@@ -94,6 +100,11 @@ fn status_of(json: &Value, due: bool, nodes: usize) -> Option<Value> {
 }
 
 fn images(json: &Value) -> impl Iterator<Item = &str> {
-    let containers = json.pointer("/spec/template/spec/containers").and_then(Value::as_array);
-    containers.into_iter().flatten().map(|container| text(container, "/image"))
+    let containers = json
+        .pointer("/spec/template/spec/containers")
+        .and_then(Value::as_array);
+    containers
+        .into_iter()
+        .flatten()
+        .map(|container| text(container, "/image"))
 }

@@ -37,14 +37,20 @@ impl Fields {
                 Items::Atomic => Self::leaf(),
                 Items::Set => Self {
                     own: false,
-                    below: list.iter().map(|item| (format!("v:{item}"), Self::leaf())).collect(),
+                    below: list
+                        .iter()
+                        .map(|item| (format!("v:{item}"), Self::leaf()))
+                        .collect(),
                 },
                 Items::Keyed(keys) => Self {
                     own: false,
                     below: list
                         .iter()
                         .map(|item| {
-                            let below = Self { own: true, ..Self::of(item, "") };
+                            let below = Self {
+                                own: true,
+                                ..Self::of(item, "")
+                            };
                             (format!("k:{}", schema::key_of(&keys, item)), below)
                         })
                         .collect(),
@@ -252,7 +258,11 @@ mod tests {
     #[test]
     fn an_item_is_merged_by_its_keys_and_cut_by_its_path() {
         let mut live = json!({"env": [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}]});
-        merge(&mut live, &json!({"env": [{"name": "b", "value": "3"}]}), "");
+        merge(
+            &mut live,
+            &json!({"env": [{"name": "b", "value": "3"}]}),
+            "",
+        );
         assert_eq!(live["env"][1]["value"], "3");
         cut(&mut live, &["f:env".into(), "k:{\"name\":\"a\"}".into()]);
         assert_eq!(live, json!({"env": [{"name": "b", "value": "3"}]}));

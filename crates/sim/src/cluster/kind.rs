@@ -53,18 +53,24 @@ pub(crate) fn is_namespaced(cluster: &Cluster, api_version: &str, kind: &str) ->
         .find(|(g, k, _)| *g == group && *k == kind)
         .map(|(_, _, namespaced)| *namespaced);
     built_in.or_else(|| {
-        let definition = cluster.objects.values().map(|stored| &stored.json).find(|json| {
-            text(json, "/kind") == "CustomResourceDefinition"
-                && text(json, "/spec/group") == group
-                && text(json, "/spec/names/kind") == kind
-        })?;
+        let definition = cluster
+            .objects
+            .values()
+            .map(|stored| &stored.json)
+            .find(|json| {
+                text(json, "/kind") == "CustomResourceDefinition"
+                    && text(json, "/spec/group") == group
+                    && text(json, "/spec/names/kind") == kind
+            })?;
         serves(definition, api_version).then(|| text(definition, "/spec/scope") != "Cluster")
     })
 }
 
 fn serves(definition: &Value, api_version: &str) -> bool {
     let version = api_version.rsplit('/').next().unwrap_or_default();
-    let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+    let versions = definition
+        .pointer("/spec/versions")
+        .and_then(Value::as_array);
     versions
         .into_iter()
         .flatten()

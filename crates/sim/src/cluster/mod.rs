@@ -80,7 +80,10 @@ impl SimFleet {
             .filter(|(_, address)| Some(address.as_str()) != but)
             .filter(|(_, address)| {
                 self.running(address).is_some_and(|machine| {
-                    let member = machine.member.as_ref().map(|member| member.cluster.as_str());
+                    let member = machine
+                        .member
+                        .as_ref()
+                        .map(|member| member.cluster.as_str());
                     machine.k3s_up() && member == Some(cluster)
                 })
             })
@@ -96,5 +99,8 @@ impl SimFleet {
 
 /// The text at a pointer.
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }

@@ -36,7 +36,9 @@ fn taint(text: &str) -> Option<Value> {
     let (key, value) = name.split_once('=').unwrap_or((name, ""));
     let mut taint = json!({"key": key, "effect": effect});
     if !value.is_empty() {
-        taint.as_object_mut()?.insert("value".to_owned(), value.into());
+        taint
+            .as_object_mut()?
+            .insert("value".to_owned(), value.into());
     }
     Some(taint)
 }
@@ -70,7 +72,11 @@ impl SimFleet {
         let key = node_key(&of.name);
         if !cluster.objects.contains_key(&key) {
             let taints: Vec<Value> = of.taints.iter().filter_map(|text| taint(text)).collect();
-            let spec = if taints.is_empty() { json!({}) } else { json!({"taints": taints}) };
+            let spec = if taints.is_empty() {
+                json!({})
+            } else {
+                json!({"taints": taints})
+            };
             let node = json!({
                 "apiVersion": "v1", "kind": "Node",
                 "metadata": {"name": of.name, "uid": uid},
@@ -112,7 +118,12 @@ impl SimFleet {
                 .iter()
                 .any(|name| machine.power && machine.unit(name).active == Active::Active);
             let ready = starting || silent_ms < GRACE_MS;
-            states.push((member.cluster.clone(), machine.name.clone(), ready, member.etcd.is_some()));
+            states.push((
+                member.cluster.clone(),
+                machine.name.clone(),
+                ready,
+                member.etcd.is_some(),
+            ));
         }
         for (cluster, name, ready, voter) in states {
             if let Some(cluster) = self.clusters.get_mut(&cluster) {
@@ -130,7 +141,9 @@ impl Cluster {
             .filter(|(key, _)| key.1 == "Node" && key.0.is_empty())
             .find(|(_, stored)| {
                 let labels = stored.json.pointer("/metadata/labels");
-                labels.and_then(|labels| labels.get("kubernetes.io/hostname")).and_then(Value::as_str)
+                labels
+                    .and_then(|labels| labels.get("kubernetes.io/hostname"))
+                    .and_then(Value::as_str)
                     == Some(host)
             })
             .map(|(key, _)| key.clone());
@@ -149,21 +162,30 @@ impl Cluster {
     pub(crate) fn set_status(&mut self, key: &Key, fields: &Value, now_ms: i64) {
         let stands = self.objects.get(key).is_some_and(|stored| {
             let status = stored.json.get("status");
-            fields.as_object().into_iter().flatten().all(|(name, value)| {
-                status.and_then(|status| status.get(name)) == Some(value)
-            })
+            fields
+                .as_object()
+                .into_iter()
+                .flatten()
+                .all(|(name, value)| status.and_then(|status| status.get(name)) == Some(value))
         });
         if stands {
             return;
         }
-        self.update(key, Manager::updating("k3s", Some("status")), now_ms, |object| {
-            if let Some(object) = object.as_object_mut() {
-                let status = object.entry("status").or_insert_with(|| json!({}));
-                if let (Some(status), Some(fields)) = (status.as_object_mut(), fields.as_object()) {
-                    status.extend(fields.clone());
+        self.update(
+            key,
+            Manager::updating("k3s", Some("status")),
+            now_ms,
+            |object| {
+                if let Some(object) = object.as_object_mut() {
+                    let status = object.entry("status").or_insert_with(|| json!({}));
+                    if let (Some(status), Some(fields)) =
+                        (status.as_object_mut(), fields.as_object())
+                    {
+                        status.extend(fields.clone());
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 }
 
@@ -177,8 +199,12 @@ pub(crate) fn fact_of(json: &Value) -> NodeObject {
             .collect()
     };
     let condition = |kind: &str| {
-        let list = json.pointer("/status/conditions").and_then(Value::as_array)?;
-        let found = list.iter().find(|condition| text(condition, "/type") == kind)?;
+        let list = json
+            .pointer("/status/conditions")
+            .and_then(Value::as_array)?;
+        let found = list
+            .iter()
+            .find(|condition| text(condition, "/type") == kind)?;
         Some(text(found, "/status") == "True")
     };
     let taints = json.pointer("/spec/taints").and_then(Value::as_array);
@@ -200,7 +226,9 @@ pub(crate) fn fact_of(json: &Value) -> NodeObject {
 }
 
 fn owned_labels(json: &Value) -> Vec<String> {
-    let entries = json.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let entries = json
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
     let mut keys: Vec<String> = entries
         .into_iter()
         .flatten()

@@ -15,7 +15,9 @@ pub(crate) fn kind_rules(before: Option<&Value>, after: &Value) -> Result<(), Ap
     }
     let name = text(after, "/metadata/name");
     let refuse = |field: &str, why: &str| {
-        Err(ApplyRefusal::Invalid(format!("{kind} {name:?} is invalid: {field}: {why}")))
+        Err(ApplyRefusal::Invalid(format!(
+            "{kind} {name:?} is invalid: {field}: {why}"
+        )))
     };
     let Some(selector) = after.pointer("/spec/selector").filter(|it| it.is_object()) else {
         return refuse("spec.selector", "Required value");
@@ -32,12 +34,21 @@ pub(crate) fn kind_rules(before: Option<&Value>, after: &Value) -> Result<(), Ap
         .flatten()
         .all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value));
     if !matches {
-        return refuse("spec.template.metadata.labels", "`selector` does not match template `labels`");
+        return refuse(
+            "spec.template.metadata.labels",
+            "`selector` does not match template `labels`",
+        );
     }
-    let containers = after.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    let containers = after
+        .pointer("/spec/template/spec/containers")
+        .and_then(Value::as_array);
     match containers {
         None => refuse("spec.template.spec.containers", "Required value"),
-        Some(list) if list.iter().any(|container| text(container, "/image").is_empty()) => {
+        Some(list)
+            if list
+                .iter()
+                .any(|container| text(container, "/image").is_empty()) =>
+        {
             refuse("spec.template.spec.containers[0].image", "Required value")
         }
         Some(_) => Ok(()),

@@ -16,7 +16,10 @@ const KEYED: &[(&str, &[(&str, Option<&str>)])] = &[
     ("volumeDevices", &[("devicePath", None)]),
     ("imagePullSecrets", &[("name", None)]),
     ("hostAliases", &[("ip", None)]),
-    ("topologySpreadConstraints", &[("topologyKey", None), ("whenUnsatisfiable", None)]),
+    (
+        "topologySpreadConstraints",
+        &[("topologyKey", None), ("whenUnsatisfiable", None)],
+    ),
     ("ownerReferences", &[("uid", None)]),
     ("conditions", &[("type", None)]),
     ("secrets", &[("name", None)]),
@@ -54,7 +57,9 @@ pub(crate) fn items(field: &str, list: &[Value]) -> Items {
     if field == "ports" {
         // Of a container by containerPort, of a Service by port; both with the protocol.
         let container = list.iter().any(|item| item.get("containerPort").is_some());
-        let service = list.iter().all(|item| item.get("port").is_some_and(Value::is_number));
+        let service = list
+            .iter()
+            .all(|item| item.get("port").is_some_and(Value::is_number));
         return match (container, service && !list.is_empty()) {
             (true, _) => Items::Keyed(vec![("containerPort", None), ("protocol", Some("TCP"))]),
             (false, true) => Items::Keyed(vec![("port", None), ("protocol", Some("TCP"))]),
@@ -83,7 +88,10 @@ pub(crate) fn key_of(keys: &[(&str, Option<&str>)], item: &Value) -> String {
     let map: Map<String, Value> = sorted
         .into_iter()
         .filter_map(|(key, default)| {
-            let value = item.get(key).cloned().or_else(|| default.map(Value::from))?;
+            let value = item
+                .get(key)
+                .cloned()
+                .or_else(|| default.map(Value::from))?;
             Some((key.to_owned(), value))
         })
         .collect();

@@ -53,7 +53,9 @@ pub(crate) mod as_list {
         deserializer: D,
     ) -> Result<BTreeMap<Key, Stored>, D::Error> {
         let list = Vec::<Stored>::deserialize(deserializer)?;
-        let keyed = list.into_iter().map(|stored| (key_of(&stored.json), stored));
+        let keyed = list
+            .into_iter()
+            .map(|stored| (key_of(&stored.json), stored));
         Ok(keyed.collect())
     }
 }
@@ -97,13 +99,19 @@ impl Cluster {
         self.revision += 1;
         if let Some(metadata) = json.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("creationTimestamp".to_owned(), created.into());
-            metadata.insert("resourceVersion".to_owned(), self.revision.to_string().into());
+            metadata.insert(
+                "resourceVersion".to_owned(),
+                self.revision.to_string().into(),
+            );
             if has_generation(&key.1) {
                 let generation = generation + i64::from(respecified);
                 metadata.insert("generation".to_owned(), generation.into());
             }
         }
-        let stored = Stored { json: json.clone(), changed_ms };
+        let stored = Stored {
+            json: json.clone(),
+            changed_ms,
+        };
         self.objects.insert(key, stored);
         json
     }
@@ -121,7 +129,10 @@ impl Cluster {
 }
 
 fn has_generation(kind: &str) -> bool {
-    !matches!(kind, "ConfigMap" | "Secret" | "Namespace" | "Node" | "Service" | "ServiceAccount")
+    !matches!(
+        kind,
+        "ConfigMap" | "Secret" | "Namespace" | "Node" | "Service" | "ServiceAccount"
+    )
 }
 
 fn number(json: &Value, pointer: &str) -> i64 {
@@ -148,7 +159,9 @@ fn same(one: &Value, other: &Value) -> bool {
             for key in ["resourceVersion", "creationTimestamp", "generation"] {
                 metadata.shift_remove(key);
             }
-            let entries = metadata.get_mut("managedFields").and_then(Value::as_array_mut);
+            let entries = metadata
+                .get_mut("managedFields")
+                .and_then(Value::as_array_mut);
             for entry in entries.into_iter().flatten() {
                 if let Some(entry) = entry.as_object_mut() {
                     entry.shift_remove("time");

@@ -15,7 +15,9 @@ const AGAIN_MS: i64 = 250;
 /// Ended jobs that are remembered.
 const KEPT_MAX: usize = 20;
 /// Accounts of every machine.
-const ACCOUNTS: &[&str] = &["root", "daemon", "bin", "sys", "nobody", "nogroup", "adm", "www-data"];
+const ACCOUNTS: &[&str] = &[
+    "root", "daemon", "bin", "sys", "nobody", "nogroup", "adm", "www-data",
+];
 /// Exit codes of the node script that the model does not name: another type of file,
 /// not owned, an operation that failed, out of time.
 const OTHER_TYPE: i32 = 76;
@@ -95,7 +97,13 @@ impl SimFleet {
                 Err((79, format!("job {id} exists with another intent")))
             };
         }
-        let serial = machine.jobs.values().map(|job| job.serial).max().unwrap_or(0) + 1;
+        let serial = machine
+            .jobs
+            .values()
+            .map(|job| job.serial)
+            .max()
+            .unwrap_or(0)
+            + 1;
         let job = Job {
             serial,
             intent: spec.intent(),
@@ -246,7 +254,10 @@ impl Machine {
                 return Err((JobExit::OTHER_HOLDER, why));
             }
             if claim.epoch < recorded.epoch || !ours && claim.epoch == recorded.epoch {
-                let why = format!("the recorded epoch is {}, ours is {}", recorded.epoch, claim.epoch);
+                let why = format!(
+                    "the recorded epoch is {}, ours is {}",
+                    recorded.epoch, claim.epoch
+                );
                 return Err((JobExit::STALE_EPOCH, why));
             }
         }
@@ -265,10 +276,16 @@ impl Machine {
         if self.is_folder(path) {
             return End::Failed(OTHER_TYPE, format!("{path} is not a regular file"));
         }
-        if let Some(who) = [owner, group].into_iter().find(|who| !ACCOUNTS.contains(who)) {
+        if let Some(who) = [owner, group]
+            .into_iter()
+            .find(|who| !ACCOUNTS.contains(who))
+        {
             return failed(format!("chown: invalid user: '{who}'"));
         }
-        let staged = self.staged.get_mut(job).and_then(|files| files.remove(path));
+        let staged = self
+            .staged
+            .get_mut(job)
+            .and_then(|files| files.remove(path));
         let (content, mtime_s) = match (staged, self.files.get(path)) {
             (Some(content), _) => (content, now_ms / 1000),
             (None, Some(live)) => (live.content.clone(), live.mtime_s),
@@ -298,9 +315,10 @@ impl Machine {
                 self.owner.files.insert(path.to_owned(), sha256.clone());
                 End::Done
             }
-            Some(_) | None => {
-                End::Failed(JobExit::CONTENT_DIFFERS, format!("{path} has other content"))
-            }
+            Some(_) | None => End::Failed(
+                JobExit::CONTENT_DIFFERS,
+                format!("{path} has other content"),
+            ),
         }
     }
 

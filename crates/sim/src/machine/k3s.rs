@@ -48,9 +48,11 @@ impl Start {
 
     fn list(&self, key: &str) -> Vec<String> {
         match self.options.get(key) {
-            Some(Value::Array(items)) => {
-                items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-            }
+            Some(Value::Array(items)) => items
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
             Some(Value::String(one)) => vec![one.clone()],
             _ => Vec::new(),
         }
@@ -69,7 +71,10 @@ impl Machine {
     /// replaces, `key+` appends (configfilearg/parser.go).
     fn k3s_options(&self) -> Result<BTreeMap<String, Value>, String> {
         let mut all: BTreeMap<String, Value> = BTreeMap::new();
-        let main = self.files.get(CONFIG).map(|file| (CONFIG, file.content.bytes()));
+        let main = self
+            .files
+            .get(CONFIG)
+            .map(|file| (CONFIG, file.content.bytes()));
         for (path, bytes) in main.into_iter().chain(self.dropins()) {
             let text = String::from_utf8_lossy(bytes);
             let options: BTreeMap<String, Value> = serde_saphyr::from_str(&text)
@@ -211,7 +216,10 @@ impl SimFleet {
         let entered = match member {
             Some(member) => self.come_back(address, start, &member),
             None if start.server => self.enter_server(address, start),
-            None => self.enter_agent(start).map(|cluster| Member { cluster, etcd: None }),
+            None => self.enter_agent(start).map(|cluster| Member {
+                cluster,
+                etcd: None,
+            }),
         };
         let member = match entered {
             Ok(member) => member,
@@ -293,7 +301,11 @@ impl SimFleet {
             ));
         }
         let prefix = format!("{node}-");
-        if cluster.members.iter().any(|(name, _)| name.starts_with(&prefix)) {
+        if cluster
+            .members
+            .iter()
+            .any(|(name, _)| name.starts_with(&prefix))
+        {
             return Err(Started::Failed(
                 "etcd cluster join failed: duplicate node name found, please use a unique name for this node"
                     .to_owned(),
@@ -326,7 +338,10 @@ impl SimFleet {
         let host = url.trim_start_matches("https://");
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
         let down = || format!("failed to get CA certs: Get \"{url}/cacerts\": connection refused");
-        let machine = self.running(host).filter(|machine| machine.k3s_up()).ok_or_else(down)?;
+        let machine = self
+            .running(host)
+            .filter(|machine| machine.k3s_up())
+            .ok_or_else(down)?;
         match &machine.member {
             Some(member) if member.etcd.is_some() && self.has_quorum(&member.cluster) => {
                 Ok(member.cluster.clone())

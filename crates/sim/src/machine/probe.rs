@@ -44,12 +44,19 @@ impl Machine {
             say(format!("unit {unit}"), self.show(unit).as_bytes());
         }
         for place in &asked.free {
-            say(format!("free {place}"), self.free_bytes.to_string().as_bytes());
+            say(
+                format!("free {place}"),
+                self.free_bytes.to_string().as_bytes(),
+            );
         }
         if let Some(file) = self.files.get(BINARY) {
-            let told = version_of(file.content.bytes())
-                .map_or_else(String::new, |version| format!("k3s version {version} (simulated)"));
-            say("k3s-binary".into(), format!("{} {told}", file.content.digest()).as_bytes());
+            let told = version_of(file.content.bytes()).map_or_else(String::new, |version| {
+                format!("k3s version {version} (simulated)")
+            });
+            say(
+                "k3s-binary".into(),
+                format!("{} {told}", file.content.digest()).as_bytes(),
+            );
         }
         let datastore: &[u8] = match self.datastore() {
             Datastore::Etcd => b"etcd",
@@ -107,7 +114,11 @@ impl Machine {
 
     fn owner_lines(&self) -> Option<String> {
         let claim = self.owner.claim.as_ref()?;
-        let mut text = format!("claim\t{}\t{}\n", STANDARD.encode(&claim.holder), claim.epoch);
+        let mut text = format!(
+            "claim\t{}\t{}\n",
+            STANDARD.encode(&claim.holder),
+            claim.epoch
+        );
         for (path, digest) in &self.owner.files {
             text.push_str(&format!("file\t{}\t{digest}\n", STANDARD.encode(path)));
         }

@@ -220,14 +220,22 @@ impl Machine {
             Active::Activating => "auto-restart",
             Active::Failed => "failed",
         };
-        let result = if unit.result.is_empty() { "success" } else { &unit.result };
+        let result = if unit.result.is_empty() {
+            "success"
+        } else {
+            &unit.result
+        };
         format!(
             "LoadState={}\nActiveState={}\nSubState={sub}\nUnitFileState={file_state}\nResult={result}\nType={}\nInvocationID={}\nExecMainStartTimestamp={}\nNRestarts={}\nNeedDaemonReload={}\nFragmentPath={}\nExecStart={}\n",
             if known { "loaded" } else { "not-found" },
             unit.active.as_str(),
             fragment.kind,
             unit.invocation,
-            if unit.started_s > 0 { unit.started_s.to_string() } else { String::new() },
+            if unit.started_s > 0 {
+                unit.started_s.to_string()
+            } else {
+                String::new()
+            },
             unit.restarts,
             if stale { "yes" } else { "no" },
             file.as_ref().map_or("", |(path, _)| path),
@@ -237,7 +245,8 @@ impl Machine {
 }
 
 fn is_executable(mode: &str) -> bool {
-    mode.bytes().any(|digit| (digit.wrapping_sub(b'0')) & 1 == 1)
+    mode.bytes()
+        .any(|digit| (digit.wrapping_sub(b'0')) & 1 == 1)
 }
 
 #[cfg(test)]

@@ -6,13 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use trueup_model::facts::cluster::{ClusterFacts, ClusterOwner, Inventory, OWNED_TAINTS, RawTaint};
-use trueup_model::facts::object::{APPLICATION_LABEL, Answer, FIELD_MANAGER, LiveObject, ObjectRef};
+use trueup_model::facts::object::{
+    APPLICATION_LABEL, Answer, FIELD_MANAGER, LiveObject, ObjectRef,
+};
 use trueup_model::id::{AppName, ClusterName, NodeName};
 use trueup_model::port::{ApplyRefusal, ClusterApi, ClusterError, Force};
 
 use super::etcd::cluster_of;
 use super::{Keeper, records, visit};
-use crate::cluster::{Cluster, Key, Manager, fact_of, is_namespaced, kind_of_group, node_key, text};
+use crate::cluster::{
+    Cluster, Key, Manager, fact_of, is_namespaced, kind_of_group, node_key, text,
+};
 use crate::fleet::SimFleet;
 
 /// Something new is looked for so often.
@@ -81,12 +85,14 @@ impl SimApi {
     /// A Node, or 404.
     fn node(&self, cluster: &Cluster, node: &NodeName, what: &str) -> Result<Value, ClusterError> {
         let stored = cluster.objects.get(&node_key(node.as_str()));
-        stored.map(|stored| stored.json.clone()).ok_or_else(|| ClusterError::Status {
-            what: what.to_owned(),
-            code: 404,
-            reason: "NotFound".to_owned(),
-            message: format!("nodes {:?} not found", node.as_str()),
-        })
+        stored
+            .map(|stored| stored.json.clone())
+            .ok_or_else(|| ClusterError::Status {
+                what: what.to_owned(),
+                code: 404,
+                reason: "NotFound".to_owned(),
+                message: format!("nodes {:?} not found", node.as_str()),
+            })
     }
 }
 
@@ -126,20 +132,33 @@ fn facts_of(cluster: &Cluster, kinds: &[(String, String)]) -> ClusterFacts {
         .map(|(api_version, kind)| (kind_of_group(api_version), kind.as_str()))
         .collect();
     let mut named = BTreeSet::new();
-    for entry in inventories.iter().flat_map(|(_, _, inventory)| &inventory.entries) {
+    for entry in inventories
+        .iter()
+        .flat_map(|(_, _, inventory)| &inventory.entries)
+    {
         wanted.insert((entry.object.group(), &entry.object.kind));
         named.insert(entry.object.key());
     }
     let objects = cluster.objects.iter().filter(|(key, stored)| {
         let label = stored.json.pointer("/metadata/labels");
         let labelled = label.is_some_and(|labels| labels.get(APPLICATION_LABEL).is_some());
-        let known = named.contains(&(key.0.as_str(), key.1.as_str(), key.2.as_str(), key.3.as_str()));
+        let known = named.contains(&(
+            key.0.as_str(),
+            key.1.as_str(),
+            key.2.as_str(),
+            key.3.as_str(),
+        ));
         wanted.contains(&(key.0.as_str(), key.1.as_str())) && (labelled || known)
     });
-    let nodes = cluster.objects.iter().filter(|(key, _)| key.1 == "Node" && key.0.is_empty());
+    let nodes = cluster
+        .objects
+        .iter()
+        .filter(|(key, _)| key.1 == "Node" && key.0.is_empty());
     let (owner, paused) = records::owner(cluster);
     ClusterFacts {
-        nodes: nodes.map(|(key, stored)| (key.3.clone(), fact_of(&stored.json))).collect(),
+        nodes: nodes
+            .map(|(key, stored)| (key.3.clone(), fact_of(&stored.json)))
+            .collect(),
         objects: objects
             .map(|(key, stored)| live_of(key, &stored.json))
             .map(|live| (live.object.clone(), live))
@@ -150,7 +169,10 @@ fn facts_of(cluster: &Cluster, kinds: &[(String, String)]) -> ClusterFacts {
             .filter(|(api_version, kind)| is_namespaced(cluster, api_version, kind) == Some(false))
             .cloned()
             .collect(),
-        inventories: inventories.into_iter().map(|(app, _, inventory)| (app, inventory)).collect(),
+        inventories: inventories
+            .into_iter()
+            .map(|(app, _, inventory)| (app, inventory))
+            .collect(),
         owner,
         paused,
     }
@@ -242,7 +264,9 @@ impl ClusterApi for SimApi {
             let of = |part: &str| part.to_owned();
             let (group, kind, namespace, name) = object.key();
             let key = (of(group), of(kind), of(namespace), of(name));
-            let same = cluster.get(object).is_some_and(|json| text(json, "/metadata/uid") == uid);
+            let same = cluster
+                .get(object)
+                .is_some_and(|json| text(json, "/metadata/uid") == uid);
             if same {
                 cluster.take(&key);
             }
@@ -262,7 +286,9 @@ impl ClusterApi for SimApi {
             if records::version(cluster, app) != known {
                 return Err(refused(&what, "somebody else wrote it since it was read"));
             }
-            Ok(records::write_inventory(cluster, app, &content, uids, now_ms))
+            Ok(records::write_inventory(
+                cluster, app, &content, uids, now_ms,
+            ))
         })??;
         locked(&self.read).insert(app.clone(), version);
         Ok(())
@@ -284,8 +310,8 @@ impl ClusterApi for SimApi {
                 // Objects carry it as their creation mark: it outlives every epoch.
                 owner.id = recorded.id;
             }
-            let content = serde_json::to_string(&owner)
-                .map_err(|error| refused(&what, error.to_string()))?;
+            let content =
+                serde_json::to_string(&owner).map_err(|error| refused(&what, error.to_string()))?;
             records::write_owner(cluster, &content, uids, now_ms);
             Ok(())
         })?
@@ -306,9 +332,10 @@ impl ClusterApi for SimApi {
             });
             match cluster.apply(&object, manager, false, (uid, false, now_ms)) {
                 Ok(_) => Ok(()),
-                Err(ApplyRefusal::Conflict(fields)) => {
-                    Err(ClusterError::Conflict { what: what.clone(), fields })
-                }
+                Err(ApplyRefusal::Conflict(fields)) => Err(ClusterError::Conflict {
+                    what: what.clone(),
+                    fields,
+                }),
                 Err(refusal) => Err(refused(&what, refusal.to_string())),
             }
         })?
@@ -330,7 +357,12 @@ impl ClusterApi for SimApi {
             }
             let taints = taints_json(after);
             cluster.update(&node_key(node.as_str()), manager, now_ms, |json| {
-                set(json, "spec", "taints", (!after.is_empty()).then_some(taints));
+                set(
+                    json,
+                    "spec",
+                    "taints",
+                    (!after.is_empty()).then_some(taints),
+                );
                 let mut annotations = json.pointer("/metadata/annotations").cloned();
                 let map = annotations.get_or_insert_with(|| json!({}));
                 if let Some(map) = map.as_object_mut() {
@@ -363,7 +395,9 @@ fn taints_json(taints: &[RawTaint]) -> Value {
 }
 
 fn set(json: &mut Value, part: &str, field: &str, value: Option<Value>) {
-    let Some(part) = json.as_object_mut().map(|map| map.entry(part).or_insert_with(|| json!({})))
+    let Some(part) = json
+        .as_object_mut()
+        .map(|map| map.entry(part).or_insert_with(|| json!({})))
     else {
         return;
     };

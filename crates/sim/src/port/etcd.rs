@@ -37,7 +37,10 @@ pub(super) fn cluster_of(fleet: &SimFleet, servers: &[(NodeName, String)]) -> Op
 #[async_trait]
 impl Etcd for SimEtcd {
     async fn members(&self) -> Result<EtcdFacts, EtcdError> {
-        let node = self.servers.first().map_or("no server", |(name, _)| name.as_str());
+        let node = self
+            .servers
+            .first()
+            .map_or("no server", |(name, _)| name.as_str());
         let unreachable = |why: &str| EtcdError::Unreachable {
             node: node.to_owned(),
             why: why.to_owned(),
@@ -49,7 +52,11 @@ impl Etcd for SimEtcd {
             let quorum = fleet.has_quorum(&id);
             let leader = up.first().copied().filter(|_| quorum);
             let members = cluster.members.iter().map(|(name, address)| EtcdMember {
-                id: Digest::of(name.as_bytes()).0.get(..16).unwrap_or_default().to_owned(),
+                id: Digest::of(name.as_bytes())
+                    .0
+                    .get(..16)
+                    .unwrap_or_default()
+                    .to_owned(),
                 name: name.clone(),
                 peer_urls: vec![format!("https://{address}:2380")],
                 learner: false,

@@ -12,7 +12,12 @@ const OWNER: &str = "owner";
 const PREFIX: &str = "inventory-";
 
 fn key(name: &str) -> Key {
-    (String::new(), "ConfigMap".into(), NAMESPACE.into(), name.to_owned())
+    (
+        String::new(),
+        "ConfigMap".into(),
+        NAMESPACE.into(),
+        name.to_owned(),
+    )
 }
 
 /// A record as it stands.
@@ -63,7 +68,14 @@ pub(super) fn write_inventory(
 ) -> String {
     let name = format!("{PREFIX}{app}");
     let labels = json!({"trueup.dev/inventory": app.as_str()});
-    write(cluster, &name, ("inventory", content), labels, (uid, namespace_uid), now_ms)
+    write(
+        cluster,
+        &name,
+        ("inventory", content),
+        labels,
+        (uid, namespace_uid),
+        now_ms,
+    )
 }
 
 /// Write the ownership record.

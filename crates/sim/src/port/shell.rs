@@ -40,10 +40,12 @@ impl SimShell {
             address: format!("{}:22", self.address),
             why: why.to_owned(),
         };
-        let result = visit(&self.keeper, |fleet, now_ms| match fleet.machines.get(&self.address) {
-            None => Err(away("no route to host (simulated)")),
-            Some(machine) if !machine.power => Err(away("connection timed out (simulated)")),
-            Some(_) => act(fleet, now_ms),
+        let result = visit(&self.keeper, |fleet, now_ms| {
+            match fleet.machines.get(&self.address) {
+                None => Err(away("no route to host (simulated)")),
+                Some(machine) if !machine.power => Err(away("connection timed out (simulated)")),
+                Some(_) => act(fleet, now_ms),
+            }
         });
         result.unwrap_or_else(|why| Err(away(&why)))
     }
@@ -52,10 +54,12 @@ impl SimShell {
         &self,
         act: impl FnOnce(&mut Machine, i64) -> Result<T, NodeError>,
     ) -> Result<T, NodeError> {
-        self.on(|fleet, now_ms| match fleet.machines.get_mut(&self.address) {
-            Some(machine) => act(machine, now_ms),
-            None => Err(failed("visit", 80, "the machine is gone")),
-        })
+        self.on(
+            |fleet, now_ms| match fleet.machines.get_mut(&self.address) {
+                Some(machine) => act(machine, now_ms),
+                None => Err(failed("visit", 80, "the machine is gone")),
+            },
+        )
     }
 
     fn state(&self, id: &JobId) -> Result<JobState, NodeError> {
@@ -63,7 +67,10 @@ impl SimShell {
             Ok(match machine.jobs.get(id.as_str()) {
                 None => JobState::Absent,
                 Some(job) => match job.code {
-                    Some(code) => JobState::Ended { code, output: job.out.clone() },
+                    Some(code) => JobState::Ended {
+                        code,
+                        output: job.out.clone(),
+                    },
                     None if job.boot == machine.boot => JobState::Running,
                     None => JobState::Unknown,
                 },
@@ -103,7 +110,10 @@ impl NodeShell for SimShell {
                 let why = "the bytes did not arrive whole";
                 return Err(failed(&what, JobExit::STAGE_LOST, why));
             }
-            let staged = machine.staged.entry(file.job.as_str().to_owned()).or_default();
+            let staged = machine
+                .staged
+                .entry(file.job.as_str().to_owned())
+                .or_default();
             staged.insert(file.path.to_owned(), Stored::of(bytes));
             Ok(())
         })
