@@ -4,30 +4,13 @@
 use serde_json::{Value, json};
 
 use super::{Cluster, Key, text};
-use crate::fleet::SimFleet;
 
-/// A rollout takes so long at the pace of 100.
-const ROLLOUT_MS: i64 = 1200;
 /// An image of this beginning is never found, as with the k3s double.
 const MISSING: &str = "missing/";
 
-impl SimFleet {
-    /// Let the controllers of a cluster act.
-    pub(crate) fn control(&mut self, id: &str, now_ms: i64) {
-        self.retry_services(now_ms);
-        self.refresh_nodes(now_ms);
-        if !self.has_quorum(id) {
-            return;
-        }
-        let takes = self.takes(ROLLOUT_MS);
-        if let Some(cluster) = self.clusters.get_mut(id) {
-            cluster.reconcile(now_ms, takes);
-        }
-    }
-}
-
 impl Cluster {
-    fn reconcile(&mut self, now_ms: i64, takes_ms: i64) {
+    /// Let the controllers act; a rollout takes `takes_ms`.
+    pub(crate) fn reconcile(&mut self, now_ms: i64, takes_ms: i64) {
         let nodes = self
             .objects
             .iter()

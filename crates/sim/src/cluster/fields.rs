@@ -194,7 +194,10 @@ pub(crate) fn cut(value: &mut Value, path: &[String]) {
                 cut(item, rest);
             }
         }
-        ("v", Value::Array(list)) => list.retain(|item| item.to_string() != name),
+        ("v", Value::Array(list)) => {
+            let gone: Option<Value> = serde_json::from_str(name).ok();
+            list.retain(|item| Some(item) != gone.as_ref());
+        }
         _ => {}
     }
 }

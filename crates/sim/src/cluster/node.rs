@@ -5,12 +5,6 @@ use trueup_model::facts::cluster::{NodeObject, RawTaint};
 use trueup_model::facts::object::FIELD_MANAGER;
 
 use super::{Cluster, Key, Manager, text};
-use crate::fleet::SimFleet;
-use crate::machine::{Active, SERVICES};
-
-/// A Node whose machine is silent turns NotReady after so many milliseconds (the
-/// controller's grace period is 40 s; here a person waits for it).
-const GRACE_MS: i64 = 4000;
 
 /// What k3s says of its machine when it starts.
 #[derive(Debug)]
@@ -62,15 +56,11 @@ fn labels(of: &Registration) -> Map<String, Value> {
     labels
 }
 
-impl SimFleet {
-    /// k3s came up: its Node is registered, or brought up to date.
-    pub(crate) fn register(&mut self, cluster: &str, of: &Registration, now_ms: i64) {
-        let uid = self.uid();
-        let Some(cluster) = self.clusters.get_mut(cluster) else {
-            return;
-        };
+impl Cluster {
+    /// k3s came up on a machine: its Node is made, or brought up to date.
+    pub(crate) fn register(&mut self, of: &Registration, uid: String, now_ms: i64) {
         let key = node_key(&of.name);
-        if !cluster.objects.contains_key(&key) {
+        if !self.objects.contains_key(&key) {
             let taints: Vec<Value> = of.taints.iter().filter_map(|text| taint(text)).collect();
             let spec = if taints.is_empty() {
                 json!({})
@@ -82,9 +72,9 @@ impl SimFleet {
                 "metadata": {"name": of.name, "uid": uid},
                 "spec": spec,
             });
-            cluster.put(node, now_ms);
+            self.put(node, now_ms);
         }
-        cluster.update(&key, Manager::updating("k3s", None), now_ms, |node| {
+        self.update(&key, Manager::updating("k3s", None), now_ms, |node| {
             if let Some(metadata) = node.get_mut("metadata").and_then(Value::as_object_mut) {
                 let live = metadata.entry("labels").or_insert_with(|| json!({}));
                 if let Some(live) = live.as_object_mut() {
@@ -96,45 +86,11 @@ impl SimFleet {
             "addresses": [{"type": "InternalIP", "address": of.address}],
             "nodeInfo": {"kubeletVersion": of.version},
         });
-        cluster.set_status(&key, &status, now_ms);
-        self.refresh_nodes(now_ms);
+        self.set_status(&key, &status, now_ms);
     }
 
-    /// Conditions of all Nodes, by what their machines do.
-    pub(crate) fn refresh_nodes(&mut self, now_ms: i64) {
-        let mut states = Vec::new();
-        for machine in self.machines.values() {
-            let Some(member) = &machine.member else {
-                continue;
-            };
-            let silent_ms = SERVICES
-                .iter()
-                .map(|name| machine.unit(name))
-                .filter(|unit| unit.started_s > 0)
-                .map(|unit| now_ms - unit.stopped_ms)
-                .min()
-                .unwrap_or(i64::MAX);
-            let starting = SERVICES
-                .iter()
-                .any(|name| machine.power && machine.unit(name).active == Active::Active);
-            let ready = starting || silent_ms < GRACE_MS;
-            states.push((
-                member.cluster.clone(),
-                machine.name.clone(),
-                ready,
-                member.etcd.is_some(),
-            ));
-        }
-        for (cluster, name, ready, voter) in states {
-            if let Some(cluster) = self.clusters.get_mut(&cluster) {
-                cluster.set_conditions(&name, ready, voter, now_ms);
-            }
-        }
-    }
-}
-
-impl Cluster {
-    fn set_conditions(&mut self, host: &str, ready: bool, voter: bool, now_ms: i64) {
+    /// Conditions of the Node of a host.
+    pub(crate) fn set_conditions(&mut self, host: &str, ready: bool, voter: bool, now_ms: i64) {
         let key = self
             .objects
             .iter()

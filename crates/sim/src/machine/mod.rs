@@ -3,9 +3,8 @@
 mod file;
 mod job;
 mod k3s;
-mod power;
 mod probe;
-mod sysctl;
+pub(crate) mod sysctl;
 mod unit;
 
 use std::collections::BTreeMap;
@@ -15,9 +14,10 @@ use trueup_model::facts::machine::Datastore;
 use trueup_model::id::{Claim, Digest};
 
 pub(crate) use file::{SimFile, Stored};
-pub(crate) use job::Job;
-pub(crate) use k3s::SERVICES;
-pub(crate) use unit::{Active, Unit};
+pub(crate) use job::{End, Job, failed};
+pub(crate) use k3s::{SERVICES, Start};
+pub(crate) use probe::BINARY;
+pub(crate) use unit::{Active, Started, Unit};
 
 /// What `df` says of each place.
 const FREE_BYTES: u64 = 8 << 30;

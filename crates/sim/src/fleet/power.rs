@@ -2,8 +2,8 @@
 
 use trueup_model::job::SystemctlVerb;
 
-use super::{Active, sysctl};
-use crate::fleet::SimFleet;
+use super::SimFleet;
+use crate::machine::{Active, sysctl};
 
 impl SimFleet {
     pub(crate) fn power_off(&mut self, address: &str, now_ms: i64) {

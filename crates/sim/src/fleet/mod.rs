@@ -1,5 +1,10 @@
 //! The fleet as one value, and how its time passes.
 
+mod job;
+mod k3s;
+mod members;
+mod power;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
