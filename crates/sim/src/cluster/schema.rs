@@ -5,8 +5,11 @@
 
 use serde_json::{Map, Value};
 
+/// A key of an item, and its value where the item has none.
+type ItemKey = (&'static str, Option<&'static str>);
+
 /// Lists whose items are told apart by keys; a key that is missing has this value.
-const KEYED: &[(&str, &[(&str, Option<&str>)])] = &[
+const KEYED: &[(&str, &[ItemKey])] = &[
     ("containers", &[("name", None)]),
     ("initContainers", &[("name", None)]),
     ("ephemeralContainers", &[("name", None)]),
@@ -47,7 +50,7 @@ pub(crate) enum Items {
     /// As one value.
     Atomic,
     /// By the values of these keys.
-    Keyed(Vec<(&'static str, Option<&'static str>)>),
+    Keyed(Vec<ItemKey>),
     /// Each item for itself.
     Set,
 }
@@ -82,7 +85,7 @@ pub(crate) fn is_atomic(field: &str) -> bool {
 }
 
 /// The keys of an item, as `fieldsV1` writes them after `k:`.
-pub(crate) fn key_of(keys: &[(&str, Option<&str>)], item: &Value) -> String {
+pub(crate) fn key_of(keys: &[ItemKey], item: &Value) -> String {
     let mut sorted: Vec<_> = keys.to_vec();
     sorted.sort_unstable();
     let map: Map<String, Value> = sorted

@@ -24,7 +24,7 @@ impl SimFleet {
         let Some(machine) = self.machines.get_mut(address) else {
             return Started::Failed("the machine is gone".to_owned());
         };
-        let running = machine.unit(name).active == Active::Active;
+        let running = machine.unit(name).active == Active::Up;
         if running && (verb == SystemctlVerb::Start || waiting) {
             return Started::Ready;
         }
@@ -54,7 +54,7 @@ impl SimFleet {
         if let Some(unit) = unit {
             match &started {
                 Started::Ready => {
-                    unit.active = Active::Active;
+                    unit.active = Active::Up;
                     unit.result.clear();
                 }
                 Started::Waits(_) => unit.active = Active::Activating,

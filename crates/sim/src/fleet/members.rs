@@ -85,7 +85,7 @@ impl SimFleet {
                 .unwrap_or(i64::MAX);
             let starting = SERVICES
                 .iter()
-                .any(|name| machine.power && machine.unit(name).active == Active::Active);
+                .any(|name| machine.power && machine.unit(name).active == Active::Up);
             let ready = starting || silent_ms < GRACE_MS;
             states.push((
                 member.cluster.clone(),

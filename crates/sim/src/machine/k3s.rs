@@ -112,7 +112,7 @@ impl Machine {
         self.power
             && SERVICES
                 .iter()
-                .any(|name| self.unit(name).active == Active::Active)
+                .any(|name| self.unit(name).active == Active::Up)
     }
 }
 

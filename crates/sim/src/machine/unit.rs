@@ -14,7 +14,8 @@ pub(crate) const BUILT_IN: &[&str] = &["cron.service", "ssh.service", "systemd-t
 pub(crate) enum Active {
     #[default]
     Inactive,
-    Active,
+    /// Active.
+    Up,
     Activating,
     Failed,
 }
@@ -23,7 +24,7 @@ impl Active {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Inactive => "inactive",
-            Self::Active => "active",
+            Self::Up => "active",
             Self::Activating => "activating",
             Self::Failed => "failed",
         }
@@ -50,7 +51,7 @@ impl Unit {
     pub(crate) fn running(invocation: &str, now_ms: i64) -> Self {
         Self {
             enabled: true,
-            active: Active::Active,
+            active: Active::Up,
             invocation: invocation.to_owned(),
             started_s: now_ms / 1000,
             ..Self::default()
@@ -188,7 +189,7 @@ impl Machine {
         unit.active = if fragment.kind == "oneshot" && !fragment.remains {
             Active::Inactive
         } else {
-            Active::Active
+            Active::Up
         };
         Started::Ready
     }
@@ -214,8 +215,8 @@ impl Machine {
         };
         let sub = match unit.active {
             Active::Inactive => "dead",
-            Active::Active if fragment.kind == "oneshot" => "exited",
-            Active::Active => "running",
+            Active::Up if fragment.kind == "oneshot" => "exited",
+            Active::Up => "running",
             Active::Activating if k3s::SERVICES.contains(&name) => "start",
             Active::Activating => "auto-restart",
             Active::Failed => "failed",
