@@ -72,8 +72,10 @@ impl Commit {
 
     /// The first error, with its place.
     pub fn first_error(&self) -> Option<String> {
-        let mut errors = self.loaded.findings.iter();
-        let first = errors.find(|finding| finding.severity == Severity::Error)?;
+        let findings = self.loaded.findings.iter();
+        let errors = findings.filter(|finding| finding.severity == Severity::Error);
+        // What is said of the whole repo is most often the consequence of a mistake in a file.
+        let first = errors.min_by_key(|finding| finding.place() == ".")?;
         Some(format!("{}: {}", first.place(), first.message))
     }
 

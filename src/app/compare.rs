@@ -12,7 +12,9 @@ use trueup_core::desired::{DesiredObject, DesiredUnit};
 use trueup_core::drift::{Baseline, FieldDrift};
 use trueup_core::observed::Compared;
 use trueup_model::facts::cluster::{ClusterFacts, InventoryEntry};
-use trueup_model::facts::object::{CREATION_MARK, FIELD_MANAGER, LiveObject, ObjectRef};
+use trueup_model::facts::object::{
+    APPLICATION_LABEL, CREATION_MARK, FIELD_MANAGER, LiveObject, ObjectRef,
+};
 use trueup_model::id::{AppName, ClusterName};
 use trueup_model::port::store::{Recorded, Store};
 use trueup_model::port::{ApplyRefusal, ClusterApi, Force};
@@ -29,6 +31,8 @@ pub(crate) struct Comparer {
     cluster: Option<ClusterName>,
     vault: Arc<Vault>,
     store: Arc<dyn Store>,
+    /// Nothing is recorded: what is compared is not what is tracked.
+    only_looking: bool,
     /// What a dry run said, for this rendered digest on this live resourceVersion.
     said: Mutex<BTreeMap<String, (String, Compared)>>,
 }
@@ -56,6 +60,21 @@ pub(crate) fn outgoing(wanted: &DesiredObject, adopted: bool, mark: &str) -> Val
     json
 }
 
+/// What is asked of an object that stood before us: without our label, which would be
+/// a write to it.
+pub(crate) fn unmarked(wanted: &DesiredObject) -> Value {
+    let mut json = wanted.json.as_ref().clone();
+    if let Some(metadata) = json.get_mut("metadata").and_then(Value::as_object_mut)
+        && let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut)
+    {
+        labels.remove(APPLICATION_LABEL);
+        if labels.is_empty() {
+            metadata.remove("labels");
+        }
+    }
+    json
+}
+
 /// One object and everything that is known of it.
 struct Pair<'a> {
     object: &'a ObjectRef,
@@ -76,7 +95,20 @@ impl Comparer {
             cluster: cluster.cloned(),
             vault,
             store,
+            only_looking: false,
             said: Mutex::default(),
+        }
+    }
+
+    /// A comparer that records nothing: for a commit that is not the tip.
+    pub(crate) fn only_looking(
+        cluster: Option<&ClusterName>,
+        vault: Arc<Vault>,
+        store: Arc<dyn Store>,
+    ) -> Self {
+        Self {
+            only_looking: true,
+            ..Self::new(cluster, vault, store)
         }
     }
 
@@ -278,7 +310,7 @@ impl Comparer {
 
     /// A rebuilt baseline that the live object already meets.
     fn remember(&self, pair: &Pair<'_>, baseline: &Baseline) {
-        let Some(cluster) = &self.cluster else {
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !self.only_looking) else {
             return;
         };
         if let Err(error) = record(

@@ -5,30 +5,33 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use trueup_core::engine::{Effect, Event, Judgement};
-use trueup_drivers::forge::NotesForge;
 use trueup_drivers::git::RefWatch;
 use trueup_drivers::store::StateDirError;
+use trueup_drivers::webhook::Receiver;
 use trueup_model::id::{CommitId, UnitId};
 use trueup_model::verdict::VerdictState;
 
+use super::branches::{Branches, Planned, sizes};
 use super::clock::now_s;
 use super::commit::Commit;
+use super::destinations::{Couriers, secret_line};
 use super::drive::Report;
 use super::office::Office;
+use super::settings::Settings;
 use super::socket::{self, Asked};
+use super::tip;
 use super::verdicts::Speaker;
-use super::{outbox, tip};
+use super::world::private_file;
 use crate::cli::Failure;
 use crate::cli::exit::Exit;
 
 /// A local branch is looked at this often even when no event came: watches lose some.
 const LOCAL_POLL: Duration = Duration::from_secs(15);
-/// Deliveries are tried this often.
-const OUTBOX_EVERY: Duration = Duration::from_secs(1);
 /// Steps that are under way are waited for so long when the loop is told to end; the
 /// jobs themselves go on and are found again at the next start.
 const SHUTDOWN: Duration = Duration::from_secs(8);
@@ -57,6 +60,7 @@ pub(crate) async fn serve(office: Box<Office>, end: Arc<Notify>) -> Result<Exit,
     let pushed = Arc::new(Notify::new());
     let mut watcher = RefWatch::new(&repo.url, Arc::clone(&pushed));
     let mut tidied = tokio::time::Instant::now();
+    listen(&office.runtime.host.settings, &pushed).await?;
     let local = repo.url.starts_with('/') || repo.url.starts_with("file://");
     let poll = if local || watcher.is_some() {
         LOCAL_POLL
@@ -64,11 +68,16 @@ pub(crate) async fn serve(office: Box<Office>, end: Arc<Notify>) -> Result<Exit,
         Duration::from_secs(repo.interval_s.max(1))
     };
     let mut look = ticker(poll);
-    let mut deliveries = ticker(OUTBOX_EVERY);
     let mut watchdog = ticker(watchdog_every());
-    let forge = NotesForge::new(office.runtime.host.mirror.dir());
+    let couriers = Couriers::start(&office.runtime.host).map_err(|error| {
+        Failure::new("TU0930", error.to_string()).next("trueup run, when the file is right")
+    })?;
+    let patterns = &office.runtime.host.settings.plan.branches;
+    let (branches, mut plans) = Branches::new(patterns)?;
     let mut daemon = Daemon {
         office: *office,
+        couriers,
+        branches,
         judged: BTreeMap::new(),
         watched: Vec::new(),
         refused: None,
@@ -80,22 +89,22 @@ pub(crate) async fn serve(office: Box<Office>, end: Arc<Notify>) -> Result<Exit,
                 Some(report) => daemon.report(report),
                 None => return Ok(Exit::Error),
             },
+            Some(planned) = plans.recv() => daemon.planned_branch(&planned),
             Some(asked) = requests.recv() => pinged(daemon.answer(asked)).await,
-            () = pushed.notified() => pinged(daemon.look_at_tip()).await,
+            () = pushed.notified() => pinged(daemon.look_at_repo()).await,
             _ = look.tick() => {
                 daemon.office.runtime.host.state.check().map_err(lost)?;
                 // A repository that was put in the place of another has other folders.
                 if watcher.as_ref().is_none_or(|watcher| !watcher.is_current()) {
                     watcher = RefWatch::new(&repo.url, Arc::clone(&pushed));
                 }
-                pinged(daemon.look_at_tip()).await;
+                pinged(daemon.look_at_repo()).await;
                 if tidied.elapsed() > TIDY_EVERY && daemon.is_idle() {
                     tidied = tokio::time::Instant::now();
                     pinged(daemon.tidy()).await;
                 }
             }
-            _ = hup.recv() => pinged(daemon.look_at_tip()).await,
-            _ = deliveries.tick() => pinged(daemon.deliver(&forge)).await,
+            _ = hup.recv() => pinged(daemon.look_at_repo()).await,
             // Pinged by the loop itself: a loop that hangs is restarted.
             _ = watchdog.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
             () = end.notified() => break,
@@ -105,7 +114,7 @@ pub(crate) async fn serve(office: Box<Office>, end: Arc<Notify>) -> Result<Exit,
     }
     notify(&[sd_notify::NotifyState::Stopping]);
     daemon.stop().await;
-    daemon.deliver(&forge).await;
+    daemon.couriers.stop().await;
     Ok(Exit::Done)
 }
 
@@ -118,6 +127,31 @@ fn ticker(every: Duration) -> tokio::time::Interval {
     let mut ticker = interval(every);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticker
+}
+
+/// The webhook, where it is configured. It wakes the loop; polling goes on beside it.
+async fn listen(settings: &Settings, pushed: &Arc<Notify>) -> Result<(), Failure> {
+    let Some(hook) = &settings.webhook else {
+        return Ok(());
+    };
+    let failure = |why: String| {
+        Failure::new("TU0931", format!("webhook: {why}")).next("trueup run, when it is right")
+    };
+    let path = &hook.secret_file;
+    let bytes = private_file(path).map_err(|why| failure(format!("secretFile {why}")))?;
+    let secret = secret_line(bytes.expose_secret())
+        .map_err(|why| failure(format!("secretFile {path} {why}")))?;
+    if !hook.path.starts_with('/') {
+        return Err(failure(format!(
+            "path: {:?} does not begin with /",
+            hook.path
+        )));
+    }
+    let receiver = Receiver::bind(hook.listen, &hook.path, secret, Arc::clone(pushed))
+        .await
+        .map_err(|error| failure(format!("listen: {}: {error}", hook.listen)))?;
+    tokio::spawn(receiver.serve());
+    Ok(())
 }
 
 /// Work of the loop that takes long for a good reason (looks at machines that are
@@ -147,6 +181,8 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 
 struct Daemon {
     office: Office,
+    couriers: Couriers,
+    branches: Branches,
     /// What was said of the tip, by unit.
     judged: BTreeMap<UnitId, Judgement>,
     /// Tasks that pass on wake-ups of clusters.
@@ -180,18 +216,16 @@ impl Daemon {
         }
     }
 
-    /// Deliver what is due; where it is asked for, push the notes to the origin.
-    async fn deliver(&self, forge: &NotesForge) {
-        let host = &self.office.runtime.host;
-        let before = host.store.unsent().unwrap_or(0);
-        outbox::deliver(host.store.as_ref(), forge).await;
-        let delivered = before > host.store.unsent().unwrap_or(0);
-        if delivered
-            && host.settings.forge.notes.push
-            && let Err(error) = forge.push(&host.settings.repo.url, &host.holder).await
-        {
-            tracing::warn!(%error, "the notes are not pushed; they stand in the mirror");
-        }
+    /// The tracked branch first.
+    async fn look_at_repo(&mut self) {
+        self.look_at_tip().await;
+        self.branches.look(&self.office.runtime).await;
+    }
+
+    fn planned_branch(&mut self, planned: &Planned) {
+        self.branches.done(&planned.commit);
+        let speaker = self.speaker(&planned.commit);
+        speaker.say("plan", planned.state, &planned.text);
     }
 
     async fn look_at_tip(&mut self) {
@@ -222,6 +256,7 @@ impl Daemon {
     }
 
     async fn take(&mut self, id: CommitId) {
+        self.speaker(&id).arrived();
         let before = self.office.runtime.tip().cloned();
         let loaded = Commit::load(
             &self.office.runtime.host,
@@ -278,6 +313,8 @@ impl Daemon {
                 self.effects(&unit, &effects);
             }
         }
+        // A fleet without units has no engine that would say it.
+        self.planned(&id);
         // An earlier run may have ended between the last unit's word and the sum.
         let units = self.office.runtime.unit_ids();
         self.speaker(&id).converged(&self.judged, &units);
@@ -287,6 +324,7 @@ impl Daemon {
     fn refuse(&mut self, id: &CommitId, why: &str) {
         let speaker = self.speaker(id);
         speaker.say("validate", VerdictState::Failure, why);
+        speaker.say("plan", VerdictState::Failure, why);
         speaker.say("converged", VerdictState::Failure, why);
         self.refused = Some(id.clone());
     }
@@ -296,6 +334,7 @@ impl Daemon {
             store: self.office.runtime.host.store.as_ref(),
             fleet: &self.office.runtime.host.settings.fleet,
             commit,
+            couriers: &self.couriers,
         }
     }
 
@@ -382,13 +421,8 @@ impl Daemon {
             return;
         }
         if let Some((steps, held)) = runtime.forecast_sizes() {
-            let text = match (steps, held) {
-                (0, 0) => "no changes".to_owned(),
-                (steps, 0) => format!("{steps} steps"),
-                (steps, held) => format!("{steps} steps, {held} held"),
-            };
             self.speaker(commit)
-                .say("plan", VerdictState::Success, &text);
+                .say("plan", VerdictState::Success, &sizes(steps, held));
         }
     }
 

@@ -4,6 +4,7 @@
 pub mod commit;
 pub mod daemon;
 pub mod demo;
+pub mod destinations;
 pub mod host;
 pub mod office;
 pub mod result;
@@ -12,6 +13,7 @@ pub mod settings;
 pub mod socket;
 pub mod view;
 
+mod branches;
 mod clock;
 mod compare;
 mod drive;

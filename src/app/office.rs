@@ -254,7 +254,7 @@ impl Office {
             commit: runtime.tip().map(ToString::to_string),
             held: held_branch(runtime),
             findings: runtime.findings_lines(),
-            unsent_verdicts: runtime.host.store.unsent().unwrap_or(0),
+            deliveries: runtime.host.store.owed().unwrap_or_default(),
             units,
         }
     }

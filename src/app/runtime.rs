@@ -11,7 +11,7 @@ use trueup_core::observed::SeenUnit;
 use trueup_core::plan::{Context, Round, UnitPlan, forecast, round};
 use trueup_model::facts::Known;
 use trueup_model::facts::etcd::EtcdFacts;
-use trueup_model::id::{Claim, CommitId, Digest, UnitId};
+use trueup_model::id::{Claim, CommitId, Digest, NodeName, UnitId};
 use trueup_model::port::StoreError;
 use trueup_model::port::store::{Settled, Store};
 use trueup_model::step::{Outcome, Step};
@@ -190,7 +190,28 @@ impl Runtime {
             held: self.held.clone(),
             backoff: BTreeMap::new(),
             settled: settled.is_some_and(|settled| Some(settled.digest) == digest),
+            labels_before: self.labels_before(unit),
             now_s: now,
+        }
+    }
+
+    /// Labels that were declared when the unit was last true.
+    fn labels_before(&self, unit: &UnitId) -> BTreeMap<NodeName, BTreeMap<String, String>> {
+        let stored = self.store().get(&labels_key(unit)).ok().flatten();
+        let text = stored.unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// What a plan of a unit depends on, as a commit wants it that is not the tip.
+    pub(crate) fn context_of(&self, desired: &DesiredUnit, commit: &CommitId) -> Context {
+        let settled = self.store().settled(&desired.id).ok().flatten();
+        let digest = unit_digest(desired);
+        Context {
+            commit: commit.as_str().to_owned(),
+            settled: settled.is_some_and(|settled| settled.digest == digest),
+            held: None,
+            allowed: None,
+            ..self.context(&desired.id, None)
         }
     }
 
@@ -433,6 +454,15 @@ impl Runtime {
         if let Err(error) = self.store().set_settled(unit, &settled) {
             tracing::warn!(%unit, %error, "that the unit is true is not recorded");
         }
+        let labels: BTreeMap<&NodeName, _> = desired
+            .machines
+            .iter()
+            .map(|(name, machine)| (name, &machine.labels))
+            .collect();
+        let text = serde_json::to_string(&labels).unwrap_or_default();
+        if let Err(error) = self.store().put(&labels_key(unit), &text) {
+            tracing::warn!(%unit, %error, "the labels that are true are not recorded");
+        }
         if let Err(error) = self.store().remove(&take_over_key(unit)) {
             tracing::warn!(%unit, %error, "the take-over is not forgotten");
         }
@@ -465,6 +495,11 @@ pub(crate) fn take_over_key(unit: &UnitId) -> String {
     format!("take-over/{unit}")
 }
 
+/// The store's key of the labels that a unit was last true with.
+fn labels_key(unit: &UnitId) -> String {
+    format!("labels/{unit}")
+}
+
 /// The store's key of a pause that was last seen on the cluster itself.
 pub(crate) fn annotated_key(unit: &str) -> String {
     format!("annotated-pause/{unit}")
@@ -476,7 +511,7 @@ pub(crate) fn seconds(at_s: i64) -> u64 {
 }
 
 /// The newest epoch that any target knows: of one holder, or of all.
-fn newest_epoch(seen: &SeenUnit, holder: Option<&str>) -> u64 {
+pub(crate) fn newest_epoch(seen: &SeenUnit, holder: Option<&str>) -> u64 {
     let machines = seen.machines.values().filter_map(|facts| {
         let record = facts.known()?.owner.as_ref()?;
         record.claim.as_ref()

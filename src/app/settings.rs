@@ -50,6 +50,12 @@ pub struct Settings {
     /// Where verdicts go beside the notes.
     #[serde(default)]
     pub forge: Forge,
+    /// Where a forge may wake the loop. Default: nowhere, the branch is polled.
+    #[serde(default)]
+    pub webhook: Option<Webhook>,
+    /// What is planned beside the tracked branch.
+    #[serde(default)]
+    pub plan: Plan,
     /// Deadlines of commits.
     #[serde(default)]
     pub apply: Apply,
@@ -145,6 +151,71 @@ pub struct Forge {
     /// Git notes in trueup's own mirror: always written.
     #[serde(default)]
     pub notes: Notes,
+    /// Where a status on a forge leads to; `{commit}` stands for the commit.
+    #[serde(default)]
+    pub link: Option<String>,
+    /// Commit statuses on a Gitea or Forgejo.
+    #[serde(default)]
+    pub gitea: Option<Gitea>,
+    /// Commit statuses on GitHub.
+    #[serde(default)]
+    pub github: Option<GitHub>,
+}
+
+/// A Gitea or Forgejo.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gitea {
+    /// Of its start page.
+    pub url: String,
+    /// `OWNER/NAME` of the config repo there.
+    pub repo: String,
+    /// File with a token; refused when others can read it. Read again at every
+    /// request, so that a new token needs no restart.
+    pub token_file: Utf8PathBuf,
+    /// Authorities (PEM) that are trusted in the place of the system's.
+    #[serde(default)]
+    pub ca_file: Option<Utf8PathBuf>,
+}
+
+/// GitHub or a GitHub Enterprise.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GitHub {
+    /// Of the API.
+    #[serde(default = "github_api")]
+    pub api: String,
+    /// `OWNER/NAME` of the config repo there.
+    pub repo: String,
+    /// File with a token; refused when others can read it. Read again at every
+    /// request, so that a new token needs no restart.
+    pub token_file: Utf8PathBuf,
+    /// Authorities (PEM) that are trusted in the place of the system's.
+    #[serde(default)]
+    pub ca_file: Option<Utf8PathBuf>,
+}
+
+/// Where a forge may say that something was pushed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Webhook {
+    /// `ADDRESS:PORT`. Plain HTTP: bodies are signed, not secret, and none is used.
+    pub listen: std::net::SocketAddr,
+    /// File with the secret; refused when others can read it.
+    pub secret_file: Utf8PathBuf,
+    /// The path of its URL.
+    #[serde(default = "webhook_path")]
+    pub path: String,
+}
+
+/// What is planned beside the tracked branch.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Plan {
+    /// Branches of the same repository; one `*` in each stands for any text, slashes
+    /// too. Their tips get a plan and nothing else.
+    #[serde(default)]
+    pub branches: Vec<String>,
 }
 
 /// Git notes.
@@ -184,6 +255,12 @@ fn poll_s() -> u64 {
 }
 fn releases() -> String {
     "https://github.com/k3s-io/k3s/releases/download".to_owned()
+}
+fn github_api() -> String {
+    "https://api.github.com".to_owned()
+}
+fn webhook_path() -> String {
+    "/webhook".to_owned()
 }
 fn deadline_s() -> i64 {
     30 * 60

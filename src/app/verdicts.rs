@@ -10,10 +10,14 @@ use trueup_model::step::Cause;
 use trueup_model::verdict::{Verdict, VerdictState};
 
 use super::clock::now_s;
+use super::destinations::Couriers;
 use super::runtime::seconds;
 
 /// Words on drift per commit and cluster: more is noise, and forges keep only so many.
 const DRIFT_WORDS_MAX: u64 = 20;
+
+/// The sum over all units.
+const CONVERGED: &str = "converged";
 
 /// Says things of one commit.
 #[derive(Debug)]
@@ -21,6 +25,7 @@ pub(crate) struct Speaker<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) fleet: &'a str,
     pub(crate) commit: &'a CommitId,
+    pub(crate) couriers: &'a Couriers,
 }
 
 impl Speaker<'_> {
@@ -28,8 +33,24 @@ impl Speaker<'_> {
     pub(crate) fn say(&self, context: &str, state: VerdictState, description: &str) {
         let context = format!("trueup/{}/{context}", self.fleet);
         let verdict = Verdict::new(self.commit.clone(), context, state, description);
-        if let Err(error) = self.store.decide(&verdict, seconds(now_s())) {
-            tracing::error!(%error, context = verdict.context, "a verdict is not recorded");
+        match self.store.decide(&verdict, seconds(now_s())) {
+            Ok(true) => {
+                tracing::debug!(context = verdict.context, ?state, "decided");
+                self.couriers.wake();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, context = verdict.context, "a verdict is not recorded");
+            }
+        }
+    }
+
+    /// A tip was found, and is looked at: said at once, and never of one that was
+    /// spoken of before.
+    pub(crate) fn arrived(&self) {
+        let context = format!("trueup/{}/{CONVERGED}", self.fleet);
+        if let Ok(None) = self.store.newest(self.commit, &context) {
+            self.say(CONVERGED, VerdictState::Pending, "the commit is looked at");
         }
     }
 
@@ -84,7 +105,7 @@ impl Speaker<'_> {
                     1 => "true: 1 unit".to_owned(),
                     count => format!("true: {count} units"),
                 };
-                self.say("converged", VerdictState::Success, &text);
+                self.say(CONVERGED, VerdictState::Success, &text);
             }
             Some((unit, judgement)) => {
                 let text = format!(
@@ -93,7 +114,7 @@ impl Speaker<'_> {
                     bad.len(),
                     units.len()
                 );
-                self.say("converged", VerdictState::Failure, &text);
+                self.say(CONVERGED, VerdictState::Failure, &text);
             }
         }
     }

@@ -5,6 +5,7 @@ use trueup_core::engine::{Judgement, Phase};
 use trueup_core::plan::{Held, Round, UnitPlan, Wait, WaitKind};
 use trueup_model::id::{CommitId, Digest, UnitId};
 use trueup_model::kinds::switches::Powers;
+use trueup_model::port::store::Owed;
 use trueup_model::step::Step;
 
 /// Version of the plan file's form.
@@ -106,8 +107,8 @@ pub struct StatusView {
     pub held: Option<String>,
     /// Errors and warnings of the tip.
     pub findings: Vec<String>,
-    /// Verdicts that were not delivered yet.
-    pub unsent_verdicts: u64,
+    /// What each destination of verdicts was not given.
+    pub deliveries: Vec<Owed>,
     /// Its units.
     pub units: Vec<UnitStatus>,
 }

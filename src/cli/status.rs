@@ -2,6 +2,7 @@
 
 use camino::Utf8Path;
 use clap::Args;
+use trueup_model::port::store::Owed;
 
 use super::exit::Exit;
 use super::{Failure, Output, OutputArgs, show};
@@ -55,16 +56,29 @@ pub(crate) fn human(view: &StatusView) -> String {
     for finding in &view.findings {
         out.push_str(&format!("  {finding}\n"));
     }
-    if view.unsent_verdicts > 0 {
-        out.push_str(&format!(
-            "  {} verdicts wait to be delivered\n",
-            view.unsent_verdicts
-        ));
+    for owed in &view.deliveries {
+        delivery_text(&mut out, owed);
     }
     for unit in &view.units {
         unit_text(&mut out, unit, view.as_of_s);
     }
     out
+}
+
+fn delivery_text(out: &mut String, owed: &Owed) {
+    let to = &owed.destination;
+    if owed.waiting > 0 {
+        let why = match owed.why.as_str() {
+            "" => String::new(),
+            why => format!(": {why}"),
+        };
+        let count = owed.waiting;
+        out.push_str(&format!("  {count} verdicts wait for {to}{why}\n"));
+    }
+    if owed.refused > 0 {
+        let (count, why) = (owed.refused, &owed.refused_why);
+        out.push_str(&format!("  {count} verdicts are refused by {to}: {why}\n"));
+    }
 }
 
 fn unit_text(out: &mut String, unit: &UnitStatus, now_s: i64) {

@@ -16,11 +16,13 @@
     reason = "the rig is whole; not every story uses every part"
 )]
 
+mod adoption;
 mod applications;
 mod bad_commits;
 mod bad_start;
 mod blank;
 mod by_hand;
+mod drift;
 mod killed;
 mod labels;
 mod looking;

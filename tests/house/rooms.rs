@@ -27,7 +27,7 @@ const CORE: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms of `crates/drivers`. No driver knows another; `git_process` is the one way
-/// to run git, `node_script` what the shells carry, `tls` what kube and etcd speak.
+/// to run git, `node_script` what the shells carry, `tls` what all speak that speak HTTPS.
 const DRIVERS: &[(&str, &[&str])] = &[
     ("age", &[]),
     ("tls", &[]),
@@ -36,8 +36,9 @@ const DRIVERS: &[(&str, &[&str])] = &[
     ("etcd", &["tls"]),
     ("kube", &["tls"]),
     ("k3s", &["tls"]),
+    ("webhook", &[]),
     ("git", &["git_process"]),
-    ("forge", &["git_process", "git"]),
+    ("forge", &["git_process", "git", "tls"]),
     ("ssh", &["node_script"]),
     ("store", &[]),
 ];

@@ -13,3 +13,4 @@ mod node_script;
 pub mod ssh;
 pub mod store;
 mod tls;
+pub mod webhook;

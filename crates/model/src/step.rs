@@ -174,6 +174,8 @@ pub enum Action {
     SetLabels {
         /// Label and value; keys that are gone from here are removed.
         labels: BTreeMap<String, String>,
+        /// Some of them were last set by somebody else, and are taken back.
+        force: bool,
     },
     /// Change taints of ours on a Kubernetes Node.
     SetTaints {
@@ -265,7 +267,7 @@ impl Action {
                     format!("{unit} with {}", names.join(", "))
                 }
             }
-            Self::SetLabels { labels } => {
+            Self::SetLabels { labels, .. } => {
                 let list: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
                 list.join(" ")
             }

@@ -3,7 +3,7 @@
 use trueup_core::desired::DesiredUnit;
 use trueup_core::plan::{Context, taints_after};
 use trueup_model::facts::cluster::ClusterOwner;
-use trueup_model::port::ClusterError;
+use trueup_model::port::{ClusterError, Force};
 use trueup_model::step::{Action, Outcome, Step, Target};
 
 use super::Performer;
@@ -44,8 +44,9 @@ async fn one(
             };
             ports.api.write_owner(&owner, context.take_over).await
         }
-        (Action::SetLabels { labels }, Target::Node(name)) => {
-            ports.api.set_labels(name, labels).await
+        (Action::SetLabels { labels, force }, Target::Node(name)) => {
+            let force = if *force { Force::Yes } else { Force::No };
+            ports.api.set_labels(name, labels, force).await
         }
         (
             Action::SetTaints {

@@ -16,7 +16,7 @@ use trueup_model::step::{Action, Outcome, Step};
 
 use super::node::outcome;
 use super::{Performer, Told, tell};
-use crate::app::compare::{key, outgoing, record};
+use crate::app::compare::{key, outgoing, record, unmarked};
 use crate::app::journal;
 
 /// Applies at the same time, per Application.
@@ -188,9 +188,20 @@ impl Work<'_> {
         };
         let store = self.performer.store.as_ref();
         let entry = journal::begin(store, step, self.context, None);
-        let json = outgoing(wanted, adopted, &self.mark);
-        let result = self.api.apply(&json, force, false).await;
+        // Equal content is taken over by our records alone: the server says what it
+        // would answer, and nothing is written to the object.
+        let by_record =
+            matches!(&step.action, Action::AdoptObject { changes } if changes.is_empty());
+        let json = if by_record {
+            unmarked(wanted)
+        } else {
+            outgoing(wanted, adopted, &self.mark)
+        };
+        let result = self.api.apply(&json, force, by_record).await;
         let result = match result {
+            Ok(answer) if by_record && answer.created => {
+                Err(Outcome::Failed("it is gone".to_owned()))
+            }
             Ok(answer) => {
                 let masking = self.performer.vault.masking(wanted.secret);
                 let baseline = Baseline::from_answer(&answer.json, FIELD_MANAGER, masking);

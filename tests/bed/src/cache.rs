@@ -35,6 +35,11 @@ impl Cache {
         Ok(path)
     }
 
+    /// The directory with Gitea and the files that it reads.
+    pub fn gitea(&self) -> Result<PathBuf> {
+        self.current("gitea", "gitea")
+    }
+
     /// The tree under every machine.
     pub fn tree(&self) -> Result<PathBuf> {
         self.current("tree", "tree")

@@ -1,5 +1,5 @@
-//! The test bed: real machines (systemd-nspawn), a real Kubernetes control plane
-//! and a release server, for trueup's own tests.
+//! The test bed: real machines (systemd-nspawn), a real Kubernetes control plane,
+//! a real Gitea and a release server, for trueup's own tests.
 //!
 //! What it promises: several beds at once never meet (names, bridges, subnets and
 //! cgroups belong to one run); dropping a bed removes it; and when the process
@@ -25,6 +25,7 @@ pub mod cgroup;
 pub mod control;
 pub mod digest;
 pub mod disk;
+pub mod gitea;
 mod host;
 pub mod keys;
 pub mod machine;
@@ -40,5 +41,6 @@ pub mod wait;
 pub use bed::{Bed, BedSpec, MachineSpec};
 pub use control::{ControlPlane, ControlSpec, Role, User};
 pub use digest::TreeDigest;
+pub use gitea::Gitea;
 pub use machine::{ExecOutput, Machine};
 pub use release::{Fault, ReleaseServer};

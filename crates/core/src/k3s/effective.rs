@@ -52,6 +52,24 @@ fn append(before: Value, after: Value) -> Value {
     Value::Array(items)
 }
 
+/// The files as one: `config.yaml`, then the drop-ins.
+pub fn merged(
+    config: &BTreeMap<String, Value>,
+    dropins: &[(String, BTreeMap<String, Value>)],
+) -> BTreeMap<String, Value> {
+    let mut effective = BTreeMap::new();
+    let own = config.iter().map(|(k, v)| (k.clone(), v.clone()));
+    merge(&mut effective, crate::paths::CONFIG_PATH, own);
+    for (file, options) in dropins {
+        let own = options.iter().map(|(k, v)| (k.clone(), v.clone()));
+        merge(&mut effective, file, own);
+    }
+    effective
+        .into_iter()
+        .map(|(key, (value, _))| (key, value))
+        .collect()
+}
+
 /// Declared keys that a drop-in overrides or adds to. `dropins` are parsed files in
 /// k3s' order; a file that is no mapping is skipped (k3s itself dies on it, which
 /// is seen at its unit).

@@ -3,4 +3,5 @@
 
 pub mod config;
 pub mod effective;
+pub mod given;
 pub mod unit;

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use trueup_model::facts::machine::{
-    Datastore, FileFact, K3sBinary, K3sFact, MachineFacts, OwnerRecord, ProbeReply, UnitFact,
+    Datastore, FileFact, K3sBinary, K3sFact, MachineFacts, OwnerRecord, ProbeReply, Started,
+    UnitFact,
 };
 use trueup_model::id::{Claim, Digest};
 
@@ -86,6 +87,9 @@ pub fn parse(reply: &ProbeReply) -> Result<MachineFacts, ProbeError> {
             "dropin" => {
                 facts.k3s.dropins.insert(rest.to_owned(), value.clone());
             }
+            "k3s-started" => {
+                facts.k3s.started.insert(rest.to_owned(), started(text));
+            }
             "free" => {
                 let bytes = text.parse().map_err(|_| shape(key, text))?;
                 facts.free_bytes.insert(rest.to_owned(), bytes);
@@ -157,11 +161,26 @@ fn unit(text: &str) -> UnitFact {
             "NRestarts" => fact.restarts = value.parse().unwrap_or(0),
             "NeedDaemonReload" => fact.needs_reload = value == "yes",
             "FragmentPath" => fact.path = value.to_owned(),
-            "ExecStart" => fact.exec_start = value.to_owned(),
             _ => {}
         }
     }
     fact
+}
+
+fn started(text: &str) -> Started {
+    let mut started = Started::default();
+    for line in text.lines() {
+        match line.split('\t').collect::<Vec<_>>().as_slice() {
+            ["arg", word] => started.arguments.push((*word).to_owned()),
+            ["env", name, value] => {
+                let (name, value) = ((*name).to_owned(), (*value).to_owned());
+                started.environment.insert(name, value);
+            }
+            // A newline or a tab in a value: the rest of it is not understood.
+            _ => {}
+        }
+    }
+    started
 }
 
 fn owner(text: &str) -> Result<OwnerRecord, ProbeError> {

@@ -135,13 +135,21 @@ fn node_steps(
 
 fn labels(draft: &mut Draft, machine: &DesiredMachine, node: &NodeObject, context: &Context) {
     let mut whys = Vec::new();
-    let mut foreign = false;
+    let mut foreign = Vec::new();
+    let mut force = false;
+    let before = context.labels_before.get(&machine.name);
+    let ours = |key: &String| {
+        node.owned_labels.contains(key) || before.is_some_and(|before| before.contains_key(key))
+    };
     for (key, value) in &machine.labels {
         match node.labels.get(key) {
-            Some(live) if live == value && node.owned_labels.contains(key) => {}
-            Some(live) if live == value => whys.push(format!("{key}={value} is not ours yet")),
+            // Where somebody else set the same, there is nothing to write.
+            Some(live) if live == value => {}
             Some(live) => {
-                foreign |= !node.owned_labels.contains(key);
+                force |= !node.owned_labels.contains(key);
+                if !ours(key) {
+                    foreign.push(key.as_str());
+                }
                 whys.push(format!("{key} is {live:?}, not {value:?}"));
             }
             None => whys.push(format!("{key} is missing")),
@@ -155,19 +163,20 @@ fn labels(draft: &mut Draft, machine: &DesiredMachine, node: &NodeObject, contex
     if whys.is_empty() {
         return;
     }
-    if foreign {
-        whys.push("somebody else set it".to_owned());
+    if !foreign.is_empty() {
+        whys.push(format!("somebody else set {}", foreign.join(", ")));
     }
     draft.step(
         Target::Node(machine.name.clone()),
         Action::SetLabels {
             labels: machine.labels.clone(),
+            force,
         },
         Proposal {
             desired: &format!("{:?}", machine.labels),
             class: Disruption::None,
             cause: context.cause(),
-            confirm: false,
+            confirm: !foreign.is_empty(),
             at: Some(&machine.origin),
             why: whys.join("; "),
         },
@@ -216,9 +225,6 @@ fn taints(draft: &mut Draft, machine: &DesiredMachine, node: &NodeObject, contex
             .iter()
             .map(|name| format!("{name} is ours and no longer declared")),
     );
-    if whys.is_empty() && owned != wanted {
-        whys.push("the record of our taints differs".to_owned());
-    }
     if whys.is_empty() {
         return;
     }

@@ -255,7 +255,7 @@ fn node(seen: &mut SeenUnit, name: &NodeName, action: &Action) {
         return;
     };
     match action {
-        Action::SetLabels { labels } => {
+        Action::SetLabels { labels, .. } => {
             node.labels
                 .retain(|key, _| !node.owned_labels.contains(key));
             node.labels.extend(labels.clone());

@@ -1,35 +1,48 @@
 //! k3s on one machine: what its process is to be started with, and what it was
 //! started with.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 use trueup_model::facts::Known;
 use trueup_model::facts::machine::{FileFact, MachineFacts, UnitFact};
 use trueup_model::id::Digest;
 use trueup_model::step::{Action, Cause, Content, Disruption, FileSpec, Target};
 
 use super::WaitKind;
+use super::by_hand::{self, Hand};
 use super::machine::{cause_of, difference, spec_text};
 use super::members::role;
 use crate::desired::{DesiredCluster, DesiredMachine};
 use crate::k3s::config::{self, Entry};
-use crate::k3s::{effective, unit};
+use crate::k3s::{effective, given, unit};
 use crate::observed::SeenUnit;
 use crate::paths;
 use crate::round::{Draft, Proposal};
 
 /// The files of k3s on a machine, as they are to be.
-struct Inputs {
-    binary: FileSpec,
-    config: FileSpec,
-    token: FileSpec,
-    unit: FileSpec,
-    unit_name: &'static str,
+pub(super) struct Inputs {
+    pub(super) binary: FileSpec,
+    pub(super) config: FileSpec,
+    pub(super) token: FileSpec,
+    /// `None`: the unit is another installer's. It stays as it is, and its arguments
+    /// are part of what k3s runs with.
+    unit: Option<FileSpec>,
+    pub(super) unit_name: &'static str,
     /// Digest over all of them.
-    digest: Digest,
+    pub(super) digest: Digest,
 }
 
 impl Inputs {
-    fn files(&self) -> [&FileSpec; 4] {
-        [&self.binary, &self.config, &self.token, &self.unit]
+    pub(super) fn files(&self) -> impl Iterator<Item = &FileSpec> {
+        [&self.binary, &self.config, &self.token]
+            .into_iter()
+            .chain(&self.unit)
+    }
+
+    /// The unit was written by somebody else.
+    pub(super) fn has_foreign_unit(&self) -> bool {
+        self.unit.is_none()
     }
 }
 
@@ -41,14 +54,14 @@ pub(crate) fn plan(
     entry: &Entry,
     seen: &SeenUnit,
 ) {
-    let inputs = match inputs(cluster, machine, entry, seen) {
+    let inputs = match inputs(cluster, machine, facts, entry, seen) {
         Ok(inputs) => inputs,
         Err(why) => {
             draft.wait(format!("{}:k3s", machine.name), WaitKind::Unknown, why);
             return;
         }
     };
-    report_overrides(draft, machine, facts, entry);
+    report_overrides(draft, machine, facts, entry, &inputs);
     let fact = facts
         .units
         .get(inputs.unit_name)
@@ -56,7 +69,20 @@ pub(crate) fn plan(
         .unwrap_or_default();
     let started =
         fact.active == "active" || fact.active == "activating" || fact.active == "reloading";
-    if started {
+    let hand = Hand {
+        cluster,
+        machine,
+        facts,
+        entry,
+        inputs: &inputs,
+    };
+    if by_hand::applies(&inputs, facts) {
+        if started {
+            by_hand::running(draft, &hand, &fact);
+        } else {
+            by_hand::stopped(draft, &hand, &fact);
+        }
+    } else if started {
         running(draft, (cluster, machine), facts, &fact, &inputs);
     } else {
         stopped(draft, (cluster, machine), facts, (&fact, entry), &inputs);
@@ -77,6 +103,7 @@ fn text_file(path: &str, mode: &str, text: String) -> FileSpec {
 fn inputs(
     cluster: &DesiredCluster,
     machine: &DesiredMachine,
+    facts: &MachineFacts,
     entry: &Entry,
     seen: &SeenUnit,
 ) -> Result<Inputs, String> {
@@ -103,16 +130,29 @@ fn inputs(
         config::text(&config::options(machine, entry)),
     );
     let unit_file = text_file(unit::path(role), "0644", unit::text(role));
-    let parts = [&binary, &config, &token, &unit_file];
-    let digest = Digest::of_parts(parts.iter().map(|file| file.sha256.0.as_bytes()));
-    Ok(Inputs {
+    let mut inputs = Inputs {
         binary,
         config,
         token,
-        unit: unit_file,
+        unit: (!is_foreign(&unit_file, facts)).then_some(unit_file),
         unit_name: unit::name(role),
-        digest,
-    })
+        digest: Digest(String::new()),
+    };
+    inputs.digest = Digest::of_parts(inputs.files().map(|file| file.sha256.0.as_bytes()));
+    Ok(inputs)
+}
+
+/// A file that is there, is not as we would write it, and was not written by us.
+fn is_foreign(file: &FileSpec, facts: &MachineFacts) -> bool {
+    let recorded = facts
+        .owner
+        .as_ref()
+        .is_some_and(|record| record.files.contains_key(&file.path));
+    let other = matches!(
+        facts.files.get(&file.path),
+        Some(FileFact::Present { sha256, .. }) if *sha256 != file.sha256
+    );
+    other && !recorded
 }
 
 /// Drop-ins are other people's: they are told, never removed.
@@ -121,27 +161,44 @@ fn report_overrides(
     machine: &DesiredMachine,
     facts: &MachineFacts,
     entry: &Entry,
+    inputs: &Inputs,
 ) {
-    let dropins: Vec<_> = facts
-        .k3s
-        .dropins
-        .iter()
-        .filter_map(|(path, text)| Some((path.clone(), config::read_options(text)?)))
-        .collect();
-    for found in effective::overrides(&config::options(machine, entry), &dropins) {
+    let options = config::options(machine, entry);
+    for found in effective::overrides(&options, &dropins(facts)) {
         draft.wait(
             format!("{}:{}", machine.name, found.file),
             WaitKind::Report,
             format!("it overrides {}, which the config repo sets", found.key),
         );
     }
+    let started = facts.k3s.started.get(inputs.unit_name);
+    let Some(started) = started.filter(|_| inputs.has_foreign_unit()) else {
+        return;
+    };
+    let arguments = given::given(started, &BTreeMap::new(), &[]);
+    for (key, declared) in options {
+        if arguments.contains_key(&key) && !given::meets(&arguments, &key, &declared) {
+            draft.wait(
+                format!("{}:{}", machine.name, inputs.unit_name),
+                WaitKind::Report,
+                format!("its arguments override {key}, which the config repo sets"),
+            );
+        }
+    }
+}
+
+/// The drop-ins that can be read, in k3s' order.
+pub(super) fn dropins(facts: &MachineFacts) -> Vec<(String, BTreeMap<String, Value>)> {
+    let files = facts.k3s.dropins.iter();
+    files
+        .filter_map(|(path, text)| Some((path.clone(), config::read_options(text)?)))
+        .collect()
 }
 
 /// Files that differ, with what differs.
 fn differing(inputs: &Inputs, facts: &MachineFacts) -> Vec<(FileSpec, String)> {
     inputs
         .files()
-        .into_iter()
         .filter_map(|file| {
             let why = if file.path == paths::BINARY_PATH {
                 binary_difference(file, facts)?
@@ -155,7 +212,7 @@ fn differing(inputs: &Inputs, facts: &MachineFacts) -> Vec<(FileSpec, String)> {
 
 /// The binary is looked at by the probe's own line, since it is large and its
 /// version is wanted too.
-fn binary_difference(file: &FileSpec, facts: &MachineFacts) -> Option<String> {
+pub(super) fn binary_difference(file: &FileSpec, facts: &MachineFacts) -> Option<String> {
     match &facts.k3s.binary {
         None => Some("it does not exist".to_owned()),
         Some(binary) if binary.sha256 == file.sha256 => None,
@@ -253,7 +310,6 @@ fn running(
 fn started_after(fact: &UnitFact, facts: &MachineFacts, inputs: &Inputs) -> bool {
     inputs
         .files()
-        .iter()
         .filter(|file| file.path != paths::BINARY_PATH)
         .all(|file| match facts.files.get(&file.path) {
             Some(FileFact::Present { mtime_s, .. }) => *mtime_s < fact.started_s,

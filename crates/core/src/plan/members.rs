@@ -1,7 +1,7 @@
 //! The members of a cluster: k3s installed, started, joined and restarted. What is
 //! proposed here is judged by the gates of quorum, order and availability.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use trueup_model::facts::machine::{Datastore, FileFact, MachineFacts};
 use trueup_model::id::NodeName;
@@ -11,6 +11,7 @@ use super::machine::{Standing, standing};
 use super::{Context, WaitKind, k3s, names};
 use crate::desired::{DesiredCluster, DesiredMachine, DesiredUnit};
 use crate::k3s::config::{self, Entry};
+use crate::k3s::given;
 use crate::observed::SeenUnit;
 use crate::round::Draft;
 
@@ -154,13 +155,21 @@ fn first_url(entries: &Entries, own: &str) -> Option<String> {
 
 /// How the machine entered, by the configuration that it has.
 fn current(facts: &MachineFacts) -> Option<Entry> {
-    match facts.files.get(crate::paths::CONFIG_PATH)? {
-        FileFact::Present {
+    let written = match facts.files.get(crate::paths::CONFIG_PATH) {
+        Some(FileFact::Present {
             content: Some(text),
             ..
-        } => config::entry_of(text),
-        FileFact::Present { content: None, .. } | FileFact::Absent | FileFact::Other(_) => None,
-    }
+        }) => config::entry_of(text),
+        Some(FileFact::Present { content: None, .. } | FileFact::Absent | FileFact::Other(_))
+        | None => None,
+    };
+    written.or_else(|| {
+        // Another installer says it to the process itself.
+        let mut started = facts.k3s.started.values();
+        let given = given::given(started.next()?, &BTreeMap::new(), &[]);
+        let url = given.get("server").and_then(|values| values.last());
+        url.map(|url| Entry::Join(url.clone()))
+    })
 }
 
 /// Role of a machine; machines of a cluster always have one.

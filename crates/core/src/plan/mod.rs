@@ -3,6 +3,7 @@
 //! and plans again, to the end.
 
 mod app;
+mod by_hand;
 mod cluster;
 mod expect;
 mod forecast;

@@ -38,6 +38,7 @@ pub(crate) fn context() -> Context {
         held: None,
         backoff: BTreeMap::new(),
         settled: false,
+        labels_before: BTreeMap::new(),
         now_s: 1_000_000,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trueup_model::id::{Claim, Digest};
+use trueup_model::id::{Claim, Digest, NodeName};
 use trueup_model::kinds::switches::Powers;
 
 /// What a plan depends on, beside the desired and the seen.
@@ -33,6 +33,9 @@ pub struct Context {
     /// This unit was true to exactly this desired state before: what differs now is
     /// drift. Where no record on the target tells drift from a commit, this does.
     pub settled: bool,
+    /// Labels that were declared when this unit was last true, by machine: whatever they
+    /// are now, somebody changed what was ours. Others are taken over with a grant only.
+    pub labels_before: BTreeMap<NodeName, BTreeMap<String, String>>,
     /// Seconds since 1970, for the deletion budget's 24 hours only.
     pub now_s: i64,
 }

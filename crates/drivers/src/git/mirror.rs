@@ -26,7 +26,7 @@ use crate::git_process::{GitEnd, GitProcess};
 const OLDEST: (u32, u32) = (2, 34);
 
 /// A fetch that leaves no trace but objects and one ref.
-const FETCH: &[&str] = &[
+pub(super) const FETCH: &[&str] = &[
     "fetch",
     "--quiet",
     "--no-tags",
@@ -129,13 +129,18 @@ impl Mirror {
     }
 
     /// Runs a command on the mirror.
-    async fn git(&self, process: GitProcess<'_>) -> Result<GitEnd, GitError> {
+    pub(super) async fn git(&self, process: GitProcess<'_>) -> Result<GitEnd, GitError> {
         self.ready().await?;
         process.run().await
     }
 
-    fn short<'a>(&'a self, args: &'a [&'a str]) -> GitProcess<'a> {
+    pub(super) fn short<'a>(&'a self, args: &'a [&'a str]) -> GitProcess<'a> {
         GitProcess::short(&self.dir, args)
+    }
+
+    /// One writer at a time.
+    pub(super) async fn write(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.writing.lock().await
     }
 
     /// Where it lies.
@@ -354,7 +359,7 @@ impl Mirror {
         self.success("gc", end).map(drop)
     }
 
-    fn success(&self, what: &str, end: GitEnd) -> Result<GitEnd, GitError> {
+    pub(super) fn success(&self, what: &str, end: GitEnd) -> Result<GitEnd, GitError> {
         if end.is_success() {
             Ok(end)
         } else {

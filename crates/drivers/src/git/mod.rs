@@ -2,6 +2,7 @@
 //! repo, the files of a commit, and the watch on a repository of this machine.
 
 pub mod batch;
+mod branches;
 mod failure;
 pub mod mirror;
 pub mod objects;
@@ -10,6 +11,7 @@ pub(crate) mod testbed;
 mod url;
 pub mod watch;
 
+pub use branches::BranchGlob;
 pub use mirror::{Mirror, Tracked};
 pub use trueup_model::port::git::{BranchName, FetchedTip, GitError, LogEntry, Moved};
 pub use url::shown as shown_url;

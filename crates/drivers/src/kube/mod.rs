@@ -332,12 +332,13 @@ impl ClusterApi for KubeApi {
         &self,
         node: &NodeName,
         labels: &BTreeMap<String, String>,
+        force: Force,
     ) -> Result<(), ClusterError> {
         let writer = write::Writer {
             hub: &self.hub,
             cluster: self.cluster.as_str(),
         };
-        writer.labels(node, labels).await
+        writer.labels(node, labels, force).await
     }
 
     async fn set_taints(

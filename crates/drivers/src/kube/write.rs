@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use trueup_model::facts::cluster::{ClusterOwner, Inventory, OWNED_TAINTS, RawTaint};
 use trueup_model::facts::object::FIELD_MANAGER;
 use trueup_model::id::{AppName, NodeName};
-use trueup_model::port::ClusterError;
+use trueup_model::port::{ClusterError, Force};
 
 use super::answer::{Quote, Status, error_of, json_of};
 use super::cache::Subject;
@@ -198,6 +198,7 @@ impl Writer<'_> {
         &self,
         node: &NodeName,
         labels: &BTreeMap<String, String>,
+        force: Force,
     ) -> Result<(), ClusterError> {
         let what = format!("setting the labels of Node {node}");
         let uid = self.node_uid(node, &what).await?;
@@ -207,8 +208,9 @@ impl Writer<'_> {
             "metadata": {"name": node.as_str(), "uid": uid, "labels": labels},
         });
         let path = format!(
-            "{}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict&force=false",
-            node_path(node)
+            "{}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict&force={}",
+            node_path(node),
+            force == Force::Yes
         );
         let call = Call::with_body(Method::PATCH, path, APPLY, &object);
         let reply = self.call(&what, &call).await?;

@@ -34,6 +34,9 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("passed over on its way", passed_over_on_its_way),
     ("attempts are counted", attempts_are_counted),
     ("refused is not offered again", refused_is_not_offered_again),
+    ("each destination for itself", each_destination_for_itself),
+    ("why nothing arrives", why_nothing_arrives),
+    ("a destination comes and goes", a_destination_comes_and_goes),
     ("newest and all of a commit", newest_and_all_of_a_commit),
     ("grants expire", grants_expire),
     ("pauses end", pauses_end),
@@ -255,18 +258,105 @@ fn equal_words_are_decided_once(store: &dyn Store) {
     let other = verdict("t/plan", VerdictState::Failure, "no findings");
     assert!(store.decide(&other, 3).unwrap());
     assert!(store.decide(&word, 4).unwrap(), "not the newest any more");
-    assert_eq!(store.unsent().unwrap(), 3);
+    assert_eq!(waiting(store, NOTES), 3);
+}
+
+const NOTES: &str = "notes";
+const FORGE: &str = "gitea git.example.org/ops/fleet";
+
+fn waiting(store: &dyn Store, destination: &str) -> u64 {
+    let owed = store.owed().unwrap();
+    owed.iter()
+        .find(|owed| owed.destination == destination)
+        .map_or(0, |owed| owed.waiting)
+}
+
+fn two_destinations(store: &dyn Store) {
+    let names = [NOTES.to_owned(), FORGE.to_owned()];
+    store.set_destinations(&names, 1).unwrap();
+}
+
+fn each_destination_for_itself(store: &dyn Store) {
+    two_destinations(store);
+    for (state, text) in [(VerdictState::Failure, "1"), (VerdictState::Success, "2")] {
+        store.decide(&verdict("a", state, text), 1).unwrap();
+    }
+    let first = store.next_unsent(FORGE, 1).unwrap().unwrap();
+    store.mark_failed(FORGE, first.seq, "no route", 50).unwrap();
+    // The outage of one does not hold up the other, nor count as its attempt.
+    assert_eq!(drain(store, 1), ["a 1", "a 2"]);
+    assert_eq!(store.next_unsent(FORGE, 49).unwrap(), None);
+    let record = store.newest(&commit('a'), "a").unwrap().unwrap();
+    let states: Vec<_> = record.deliveries.iter().map(|d| d.state).collect();
+    assert_eq!(states, [DeliveryState::Queued, DeliveryState::Sent]);
+    let owed = store.owed().unwrap();
+    assert_eq!((owed[0].waiting, owed[0].why.as_str()), (2, "no route"));
+    assert_eq!((owed[1].waiting, owed[1].why.as_str()), (0, ""));
+
+    let again = store.next_unsent(FORGE, 50).unwrap().unwrap();
+    assert_eq!((again.seq, again.attempts), (first.seq, 1));
+    store.mark_sent(FORGE, again.seq, 50).unwrap();
+    let last = store.next_unsent(FORGE, 50).unwrap().unwrap();
+    store.mark_refused(FORGE, last.seq, "too many", 50).unwrap();
+    let owed = store.owed().unwrap();
+    assert_eq!(owed[0].waiting, 0);
+    assert_eq!(
+        (owed[0].refused, owed[0].refused_why.as_str()),
+        (1, "too many")
+    );
+}
+
+/// The reason stays when the word that met it is passed over.
+fn why_nothing_arrives(store: &dyn Store) {
+    store
+        .decide(&verdict("a", VerdictState::Pending, "1"), 1)
+        .unwrap();
+    let first = store.next_unsent(NOTES, 1).unwrap().unwrap();
+    store
+        .decide(&verdict("a", VerdictState::Success, "2"), 1)
+        .unwrap();
+    store.mark_failed(NOTES, first.seq, "no scope", 50).unwrap();
+    let owed = store.owed().unwrap();
+    assert_eq!((owed[0].waiting, owed[0].why.as_str()), (1, "no scope"));
+    let second = store.next_unsent(NOTES, 1).unwrap().unwrap();
+    store.mark_sent(NOTES, second.seq, 1).unwrap();
+    let owed = store.owed().unwrap();
+    assert_eq!((owed[0].waiting, owed[0].why.as_str()), (0, ""));
+}
+
+fn a_destination_comes_and_goes(store: &dyn Store) {
+    let old = Verdict::new(commit('b'), "a", VerdictState::Success, "an old commit");
+    store.decide(&old, 1).unwrap();
+    for (context, state, text) in [
+        ("a", VerdictState::Pending, "1"),
+        ("a", VerdictState::Success, "2"),
+        ("b", VerdictState::Failure, "3"),
+    ] {
+        store.decide(&verdict(context, state, text), 1).unwrap();
+    }
+    two_destinations(store);
+    two_destinations(store);
+    assert_eq!(waiting(store, FORGE), 2, "the newest of the last commit");
+    let next = store.next_unsent(FORGE, 1).unwrap().unwrap();
+    assert_eq!(next.verdict.description, "2");
+
+    store.set_destinations(&[NOTES.to_owned()], 2).unwrap();
+    assert_eq!(store.next_unsent(FORGE, 99).unwrap(), None);
+    assert_eq!(store.owed().unwrap().len(), 1);
+    two_destinations(store);
+    let next = store.next_unsent(FORGE, 99).unwrap().unwrap();
+    assert_eq!((next.verdict.description.as_str(), next.attempts), ("2", 1));
 }
 
 /// Delivers everything that is due, in the order in which it is offered.
 fn drain(store: &dyn Store, now_s: u64) -> Vec<String> {
     let mut seen = Vec::new();
-    while let Some(next) = store.next_unsent(now_s).unwrap() {
+    while let Some(next) = store.next_unsent(NOTES, now_s).unwrap() {
         seen.push(format!(
             "{} {}",
             next.verdict.context, next.verdict.description
         ));
-        store.mark_sent(next.seq, now_s).unwrap();
+        store.mark_sent(NOTES, next.seq, now_s).unwrap();
     }
     seen
 }
@@ -279,18 +369,18 @@ fn order_per_context(store: &dyn Store) {
     ] {
         store.decide(&verdict(context, state, text), 1).unwrap();
     }
-    assert_eq!(store.next_due_s().unwrap(), Some(0));
-    let first = store.next_unsent(1).unwrap().unwrap();
+    assert_eq!(store.next_due_s(NOTES).unwrap(), Some(0));
+    let first = store.next_unsent(NOTES, 1).unwrap().unwrap();
     assert_eq!(first.verdict.description, "1");
-    store.mark_failed(first.seq, "no route", 50).unwrap();
+    store.mark_failed(NOTES, first.seq, "no route", 50).unwrap();
 
     // The second word of `a` waits for the first; `b` does not.
     assert_eq!(drain(store, 1), ["b 3"]);
-    assert_eq!(store.next_due_s().unwrap(), Some(50));
+    assert_eq!(store.next_due_s(NOTES).unwrap(), Some(50));
     assert_eq!(drain(store, 49), [""; 0]);
     assert_eq!(drain(store, 50), ["a 1", "a 2"]);
-    assert_eq!(store.unsent().unwrap(), 0);
-    assert_eq!(store.next_due_s().unwrap(), None);
+    assert_eq!(waiting(store, NOTES), 0);
+    assert_eq!(store.next_due_s(NOTES).unwrap(), None);
 }
 
 fn pending_is_passed_over(store: &dyn Store) {
@@ -320,12 +410,14 @@ fn passed_over_on_its_way(store: &dyn Store) {
     store
         .decide(&verdict("a", VerdictState::Pending, "1"), 1)
         .unwrap();
-    let first = store.next_unsent(1).unwrap().unwrap();
+    let first = store.next_unsent(NOTES, 1).unwrap().unwrap();
     store
         .decide(&verdict("a", VerdictState::Success, "2"), 1)
         .unwrap();
-    store.mark_failed(first.seq, "reply lost", 9).unwrap();
-    store.mark_sent(first.seq, 1).unwrap();
+    store
+        .mark_failed(NOTES, first.seq, "reply lost", 9)
+        .unwrap();
+    store.mark_sent(NOTES, first.seq, 1).unwrap();
     assert_eq!(drain(store, 1), ["a 2"]);
 }
 
@@ -335,13 +427,14 @@ fn attempts_are_counted(store: &dyn Store) {
         .unwrap();
     for attempts in 0..3 {
         // Also where nobody says how the attempt ended: a crash in between.
-        let next = store.next_unsent(10).unwrap().unwrap();
+        let next = store.next_unsent(NOTES, 10).unwrap().unwrap();
         assert_eq!(next.attempts, attempts);
         assert_eq!(next.decided_s, 7);
         if attempts == 1 {
-            store.mark_failed(next.seq, "timeout", 10).unwrap();
+            store.mark_failed(NOTES, next.seq, "timeout", 10).unwrap();
             let record = store.newest(&commit('a'), "a").unwrap().unwrap();
-            assert_eq!((record.attempts, record.why.as_str()), (2, "timeout"));
+            let delivery = &record.deliveries[0];
+            assert_eq!((delivery.attempts, delivery.why.as_str()), (2, "timeout"));
         }
     }
 }
@@ -349,12 +442,14 @@ fn attempts_are_counted(store: &dyn Store) {
 fn refused_is_not_offered_again(store: &dyn Store) {
     let word = verdict("a", VerdictState::Success, "1");
     store.decide(&word, 1).unwrap();
-    let next = store.next_unsent(1).unwrap().unwrap();
-    store.mark_refused(next.seq, "no such commit", 2).unwrap();
-    assert_eq!(store.next_unsent(99).unwrap(), None);
+    let next = store.next_unsent(NOTES, 1).unwrap().unwrap();
+    store
+        .mark_refused(NOTES, next.seq, "no such commit", 2)
+        .unwrap();
+    assert_eq!(store.next_unsent(NOTES, 99).unwrap(), None);
     let record = store.newest(&commit('a'), "a").unwrap().unwrap();
-    assert_eq!(record.delivery, DeliveryState::Refused);
-    assert_eq!(record.why, "no such commit");
+    assert_eq!(record.deliveries[0].state, DeliveryState::Refused);
+    assert_eq!(record.deliveries[0].why, "no such commit");
     assert!(!store.decide(&word, 3).unwrap());
 }
 
@@ -369,7 +464,7 @@ fn newest_and_all_of_a_commit(store: &dyn Store) {
     }
     let newest = store.newest(&commit('a'), "b").unwrap().unwrap();
     assert_eq!(newest.verdict.state, VerdictState::Success);
-    assert_eq!(newest.delivery, DeliveryState::Queued);
+    assert_eq!(newest.deliveries[0].state, DeliveryState::Queued);
     let all: Vec<_> = store
         .verdicts_of(&commit('a'))
         .unwrap()

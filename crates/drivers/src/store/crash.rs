@@ -36,8 +36,8 @@ fn write_for_ever(store: &SqliteStore) -> io::Result<()> {
         say(format!("decided {subject}"))?;
         store.step_ended(row, &Outcome::Done, number).unwrap();
         say(format!("ended {row}"))?;
-        if let Some(next) = store.next_unsent(number).unwrap() {
-            store.mark_sent(next.seq, number).unwrap();
+        if let Some(next) = store.next_unsent("notes", number).unwrap() {
+            store.mark_sent("notes", next.seq, number).unwrap();
             say(format!("sent {}", next.seq))?;
         }
     }

@@ -7,9 +7,9 @@ use super::failure::store_error;
 
 /// One entry per format: what turns the one before into it. Entries are never
 /// changed after a release, only added.
-const STEPS: &[&str] = &[FORMAT_1];
+const STEPS: &[&str] = &[FORMAT_1, FORMAT_2];
 
-const FORMAT_1: &str = "
+pub(super) const FORMAT_1: &str = "
 CREATE TABLE counter (id INTEGER PRIMARY KEY CHECK (id = 1), n INTEGER NOT NULL) STRICT;
 INSERT INTO counter VALUES (1, 0);
 CREATE TABLE value (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -48,6 +48,30 @@ CREATE TABLE commit_seen (
     at_s INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX commit_seen_of ON commit_seen (fleet, seq);
+";
+
+/// Deliveries of their own: a verdict goes to several destinations.
+const FORMAT_2: &str = "
+CREATE TABLE destination (
+    name TEXT PRIMARY KEY, why TEXT NOT NULL DEFAULT ''
+) STRICT, WITHOUT ROWID;
+INSERT INTO destination (name) VALUES ('notes');
+CREATE TABLE delivery (
+    destination TEXT NOT NULL, seq INTEGER NOT NULL, state TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0, due_s INTEGER NOT NULL DEFAULT 0,
+    why TEXT NOT NULL DEFAULT '', done_s INTEGER,
+    PRIMARY KEY (destination, seq)
+) STRICT, WITHOUT ROWID;
+INSERT INTO delivery (destination, seq, state, attempts, due_s, why, done_s)
+    SELECT 'notes', seq, delivery, attempts, due_s, why, done_s FROM verdict;
+CREATE INDEX delivery_queued ON delivery (destination, seq) WHERE state = 'queued';
+CREATE INDEX delivery_of ON delivery (seq);
+DROP INDEX verdict_queued;
+ALTER TABLE verdict DROP COLUMN delivery;
+ALTER TABLE verdict DROP COLUMN attempts;
+ALTER TABLE verdict DROP COLUMN due_s;
+ALTER TABLE verdict DROP COLUMN why;
+ALTER TABLE verdict DROP COLUMN done_s;
 ";
 
 /// Rows of history that are kept: enough for years of an ordinary fleet.
@@ -109,11 +133,16 @@ fn forget_old_history(db: &Transaction<'_>) -> rusqlite::Result<()> {
     for sql in [
         "DELETE FROM journal WHERE ended_s IS NOT NULL
            AND row <= (SELECT max(row) FROM journal) - ?1",
-        "DELETE FROM verdict WHERE delivery <> 'queued'
-           AND seq <= (SELECT max(seq) FROM verdict) - ?1",
+        "DELETE FROM verdict WHERE seq <= (SELECT max(seq) FROM verdict) - ?1
+           AND NOT EXISTS (SELECT 1 FROM delivery d
+             WHERE d.seq = verdict.seq AND d.state = 'queued')",
         "DELETE FROM commit_seen WHERE seq <= (SELECT max(seq) FROM commit_seen) - ?1",
     ] {
         db.execute(sql, [HISTORY_ROWS_MAX])?;
     }
+    db.execute(
+        "DELETE FROM delivery WHERE NOT EXISTS (SELECT 1 FROM verdict v WHERE v.seq = delivery.seq)",
+        [],
+    )?;
     Ok(())
 }

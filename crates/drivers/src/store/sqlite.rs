@@ -10,7 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use trueup_model::id::{ClusterName, CommitId, FleetName, UnitId};
 use trueup_model::port::store::{
-    CommitSeen, Grant, JournalEntry, JournalRecord, Outgoing, Pause, Recorded, Settled,
+    CommitSeen, Grant, JournalEntry, JournalRecord, Outgoing, Owed, Pause, Recorded, Settled,
     VerdictRecord,
 };
 use trueup_model::port::{Store, StoreError};
@@ -240,29 +240,50 @@ impl Store for SqliteStore {
     fn decide(&self, verdict: &Verdict, at_s: u64) -> Result<bool, StoreError> {
         self.write("decide a verdict", |db| outbox::decide(db, verdict, at_s))
     }
-    fn next_unsent(&self, now_s: u64) -> Result<Option<Outgoing>, StoreError> {
-        // Asked often, and most often there is nothing: no write then.
-        if !self.read("next verdict", |db| outbox::is_due(db, now_s))? {
-            return Ok(None);
-        }
-        self.write("next verdict", |db| outbox::next(db, now_s))
-    }
-    fn next_due_s(&self) -> Result<Option<u64>, StoreError> {
-        self.read("next verdict", outbox::next_due_s)
-    }
-    fn unsent(&self) -> Result<u64, StoreError> {
-        self.read("count verdicts", outbox::unsent)
-    }
-    fn mark_sent(&self, seq: i64, at_s: u64) -> Result<(), StoreError> {
-        self.write("verdict sent", |db| outbox::sent(db, seq, at_s))
-    }
-    fn mark_failed(&self, seq: i64, why: &str, retry_at_s: u64) -> Result<(), StoreError> {
-        self.write("verdict failed", |db| {
-            outbox::failed(db, seq, why, retry_at_s)
+    fn set_destinations(&self, names: &[String], at_s: u64) -> Result<(), StoreError> {
+        self.write("set destinations", |db| {
+            outbox::set_destinations(db, names, at_s)
         })
     }
-    fn mark_refused(&self, seq: i64, why: &str, at_s: u64) -> Result<(), StoreError> {
-        self.write("verdict refused", |db| outbox::refused(db, seq, why, at_s))
+    fn next_unsent(&self, destination: &str, now_s: u64) -> Result<Option<Outgoing>, StoreError> {
+        // Asked often, and most often there is nothing: no write then.
+        if !self.read("next verdict", |db| outbox::is_due(db, destination, now_s))? {
+            return Ok(None);
+        }
+        self.write("next verdict", |db| outbox::next(db, destination, now_s))
+    }
+    fn next_due_s(&self, destination: &str) -> Result<Option<u64>, StoreError> {
+        self.read("next verdict", |db| outbox::next_due_s(db, destination))
+    }
+    fn owed(&self) -> Result<Vec<Owed>, StoreError> {
+        self.read("count verdicts", outbox::owed)
+    }
+    fn mark_sent(&self, destination: &str, seq: i64, at_s: u64) -> Result<(), StoreError> {
+        self.write("verdict sent", |db| {
+            outbox::sent(db, destination, seq, at_s)
+        })
+    }
+    fn mark_failed(
+        &self,
+        destination: &str,
+        seq: i64,
+        why: &str,
+        retry_at_s: u64,
+    ) -> Result<(), StoreError> {
+        self.write("verdict failed", |db| {
+            outbox::failed(db, destination, seq, why, retry_at_s)
+        })
+    }
+    fn mark_refused(
+        &self,
+        destination: &str,
+        seq: i64,
+        why: &str,
+        at_s: u64,
+    ) -> Result<(), StoreError> {
+        self.write("verdict refused", |db| {
+            outbox::refused(db, destination, seq, why, at_s)
+        })
     }
     fn newest(
         &self,

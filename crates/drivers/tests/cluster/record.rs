@@ -8,7 +8,7 @@ use trueup_model::facts::cluster::{
     ClusterOwner, Inventory, InventoryEntry, OWNED_TAINTS, RawTaint,
 };
 use trueup_model::id::{AppName, Claim};
-use trueup_model::port::{ClusterApi, ClusterError};
+use trueup_model::port::{ClusterApi, ClusterError, Force};
 
 use crate::stage::{Stage, api, app, node, reference};
 
@@ -171,7 +171,7 @@ async fn labels_and_taints_of_a_node() {
     let node_now = async || api.facts(&[]).await.unwrap().nodes["n1"].clone();
     stage.api.facts(&[]).await.unwrap();
 
-    api.set_labels(&n1, &labels(&[("a", "1"), ("b", "2")]))
+    api.set_labels(&n1, &labels(&[("a", "1"), ("b", "2")]), Force::No)
         .await
         .unwrap();
     let fact = node_now().await;
@@ -181,13 +181,15 @@ async fn labels_and_taints_of_a_node() {
         labels(&[("a", "1"), ("b", "2"), ("theirs", "1")])
     );
     // What is not said any more is taken away; what others wrote stays.
-    api.set_labels(&n1, &labels(&[("b", "3")])).await.unwrap();
+    api.set_labels(&n1, &labels(&[("b", "3")]), Force::No)
+        .await
+        .unwrap();
     assert_eq!(
         node_now().await.labels,
         labels(&[("b", "3"), ("theirs", "1")])
     );
     let error = api
-        .set_labels(&n1, &labels(&[("theirs", "2")]))
+        .set_labels(&n1, &labels(&[("theirs", "2")]), Force::No)
         .await
         .unwrap_err();
     let ClusterError::Conflict { fields, .. } = &error else {
@@ -196,7 +198,7 @@ async fn labels_and_taints_of_a_node() {
     assert_eq!(fields[0].1, "metadata.labels.theirs", "{error}");
     assert!(fields[0].0.starts_with("kubectl"), "{error}");
     // A Node that is not there is not made.
-    api.set_labels(&node("n2"), &labels(&[("b", "3")]))
+    api.set_labels(&node("n2"), &labels(&[("b", "3")]), Force::No)
         .await
         .unwrap_err();
     assert!(stage.plane.kubectl(&["get", "node/n2"]).is_err());

@@ -34,6 +34,9 @@ pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 /// - `unit <name>`: `Property=Value` lines of `systemctl show`.
 /// - `k3s-binary`: `<sha256> <first line of k3s --version>`; `k3s-datastore`: `etcd`|`sqlite`|`none`;
 ///   `dropin <path>`: bytes of each `/etc/rancher/k3s/config.yaml.d/*.yaml|yml`.
+/// - `k3s-started <unit>` of a unit that runs: lines `arg<TAB>word` (of its ExecStart, after
+///   the sub-command) and `env<TAB>name<TAB>value` (K3S_ variables of its process); secret
+///   values as `sha256:<digest>`.
 /// - `free <path>`: bytes available.
 /// - `job <id>`: `running` | `ended <code>` | `unknown`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,8 +137,6 @@ pub struct UnitFact {
     pub needs_reload: bool,
     /// `FragmentPath`.
     pub path: String,
-    /// `ExecStart` argv, for arguments that were set by hand.
-    pub exec_start: String,
 }
 
 /// k3s on a machine.
@@ -147,6 +148,17 @@ pub struct K3sFact {
     pub datastore: Datastore,
     /// `config.yaml.d/*.yaml|yml` by path, in k3s' order.
     pub dropins: BTreeMap<String, Vec<u8>>,
+    /// What a running k3s was given beside its files, by unit.
+    pub started: BTreeMap<String, Started>,
+}
+
+/// Arguments and environment of a running k3s. Secret values are `sha256:<digest>`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Started {
+    /// Words of the command line after `k3s server` or `k3s agent`.
+    pub arguments: Vec<String>,
+    /// `K3S_` variables.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// The k3s binary.

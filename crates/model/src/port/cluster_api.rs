@@ -166,6 +166,7 @@ pub trait ClusterApi: Send + Sync + std::fmt::Debug {
         &self,
         node: &NodeName,
         labels: &BTreeMap<String, String>,
+        force: Force,
     ) -> Result<(), ClusterError>;
 
     /// Replace `before` by `after` in a Node's taints (JSON patch with a `test` on

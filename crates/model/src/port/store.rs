@@ -18,8 +18,8 @@ use crate::verdict::Verdict;
 
 pub use error::StoreError;
 pub use records::{
-    CommitSeen, DeliveryState, Grant, JournalEntry, JournalRecord, Outgoing, Pause, Recorded,
-    Settled, VerdictRecord,
+    CommitSeen, DeliveryRecord, DeliveryState, Grant, JournalEntry, JournalRecord, Outgoing, Owed,
+    Pause, Recorded, Settled, VerdictRecord,
 };
 
 /// Longest text of one field, in bytes; longer ones are refused, except reasons
@@ -79,27 +79,43 @@ pub trait Store: Send + Sync + Debug {
     /// The newest rows first.
     fn history(&self, limit: u32) -> Result<Vec<JournalRecord>, StoreError>;
 
-    /// Decide a verdict: into the outbox, and durable when this returns. False if
-    /// the newest of its commit and context says the same already. An older
-    /// `pending` of the same commit and context that was not delivered yet is
-    /// passed over; a final state never is.
+    /// Where verdicts are delivered to from now on; until it is said, to `notes` alone.
+    /// A new destination is owed the newest word of every context of the commit that
+    /// was last spoken of; what one that is gone was owed is dropped.
+    fn set_destinations(&self, names: &[String], at_s: u64) -> Result<(), StoreError>;
+    /// Decide a verdict: into the outbox of every destination, and durable when this
+    /// returns. False if the newest of its commit and context says the same already.
+    /// An older `pending` of the same commit and context that was not delivered yet
+    /// is passed over; a final state never is.
     fn decide(&self, verdict: &Verdict, at_s: u64) -> Result<bool, StoreError>;
-    /// The next verdict to deliver, and the record of an attempt in the same
-    /// transaction: `attempts` counts those before this one, so anything but 0
-    /// means that it may have arrived already (ask the forge before repeating).
+    /// The next verdict to deliver to a destination, and the record of an attempt in
+    /// the same transaction: `attempts` counts those before this one, so anything but
+    /// 0 means that it may have arrived already (ask the forge before repeating).
     /// A verdict whose predecessor of the same commit and context is not
     /// delivered yet, or whose time has not come, is not offered.
-    fn next_unsent(&self, now_s: u64) -> Result<Option<Outgoing>, StoreError>;
-    /// When the next verdict is due, of those not delivered.
-    fn next_due_s(&self) -> Result<Option<u64>, StoreError>;
-    /// How many verdicts are not delivered.
-    fn unsent(&self) -> Result<u64, StoreError>;
+    fn next_unsent(&self, destination: &str, now_s: u64) -> Result<Option<Outgoing>, StoreError>;
+    /// When the next verdict is due at a destination, of those not delivered.
+    fn next_due_s(&self, destination: &str) -> Result<Option<u64>, StoreError>;
+    /// What is owed to each destination, by name.
+    fn owed(&self) -> Result<Vec<Owed>, StoreError>;
     /// It arrived.
-    fn mark_sent(&self, seq: i64, at_s: u64) -> Result<(), StoreError>;
+    fn mark_sent(&self, destination: &str, seq: i64, at_s: u64) -> Result<(), StoreError>;
     /// It did not arrive, or nobody knows: again at `retry_at_s`.
-    fn mark_failed(&self, seq: i64, why: &str, retry_at_s: u64) -> Result<(), StoreError>;
+    fn mark_failed(
+        &self,
+        destination: &str,
+        seq: i64,
+        why: &str,
+        retry_at_s: u64,
+    ) -> Result<(), StoreError>;
     /// The forge will never take it: not offered again.
-    fn mark_refused(&self, seq: i64, why: &str, at_s: u64) -> Result<(), StoreError>;
+    fn mark_refused(
+        &self,
+        destination: &str,
+        seq: i64,
+        why: &str,
+        at_s: u64,
+    ) -> Result<(), StoreError>;
     /// The last decided verdict of a context on a commit.
     fn newest(&self, commit: &CommitId, context: &str)
     -> Result<Option<VerdictRecord>, StoreError>;

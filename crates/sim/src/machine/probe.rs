@@ -5,7 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use trueup_model::facts::machine::{CONTENT_BYTES_MAX, Datastore, ProbeReply, ProbeRequest};
 
-use super::{Job, Machine};
+use super::unit::Fragment;
+use super::{Active, Job, Machine, SERVICES};
 use crate::release::version_of;
 
 /// Where k3s' binary lies.
@@ -67,6 +68,15 @@ impl Machine {
         for (path, file) in self.dropins() {
             say(format!("dropin {path}"), file);
         }
+        for unit in SERVICES
+            .into_iter()
+            .filter(|unit| self.unit(unit).active == Active::Up)
+        {
+            say(
+                format!("k3s-started {unit}"),
+                self.arguments(unit).as_bytes(),
+            );
+        }
         for (id, job) in &self.jobs {
             say(format!("job {id}"), self.job_word(job).as_bytes());
         }
@@ -102,6 +112,18 @@ impl Machine {
         let below = format!("{path}/");
         let first = self.files.range(below.clone()..).next();
         first.is_some_and(|(path, _)| path.starts_with(&below))
+    }
+
+    /// The words of a unit's command line after the sub-command.
+    fn arguments(&self, unit: &str) -> String {
+        let fragment = self
+            .fragment(unit)
+            .map(|(_, text)| String::from_utf8_lossy(text));
+        let exec = fragment
+            .map(|text| Fragment::parse(&text).exec)
+            .unwrap_or_default();
+        let words = exec.split_whitespace().skip(2);
+        words.map(|word| format!("arg\t{word}\n")).collect()
     }
 
     fn job_word(&self, job: &Job) -> String {

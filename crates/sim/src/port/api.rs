@@ -321,6 +321,7 @@ impl ClusterApi for SimApi {
         &self,
         node: &NodeName,
         labels: &BTreeMap<String, String>,
+        force: Force,
     ) -> Result<(), ClusterError> {
         let what = format!("setting the labels of Node {node}");
         let manager = Manager::applying(FIELD_MANAGER);
@@ -330,7 +331,7 @@ impl ClusterApi for SimApi {
                 "apiVersion": "v1", "kind": "Node",
                 "metadata": {"name": node.as_str(), "labels": labels},
             });
-            match cluster.apply(&object, manager, false, (uid, false, now_ms)) {
+            match cluster.apply(&object, manager, force == Force::Yes, (uid, false, now_ms)) {
                 Ok(_) => Ok(()),
                 Err(ApplyRefusal::Conflict(fields)) => Err(ClusterError::Conflict {
                     what: what.clone(),

@@ -1,32 +1,18 @@
 //! Downloads: bounded in size and time, and over HTTPS never sent on to HTTP.
 
-use std::fs;
-use std::sync::Arc;
-
-use camino::Utf8Path;
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, StatusCode};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 use trueup_model::id::{Digest, hex};
 
 use super::cache::NewFile;
 use super::{Limits, ReleaseError};
+use crate::tls::{self, TlsError};
 
 /// GitHub sends downloads on once, to its object store.
 const REDIRECTS_MAX: usize = 5;
-
-/// Where the authorities of the system lie: Debian, Fedora, SUSE, Alpine.
-/// `SSL_CERT_FILE` goes before them, as with OpenSSL.
-const AUTHORITIES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// The base without a slash at its end.
 pub(super) fn checked_base(base: &str) -> Result<String, ReleaseError> {
@@ -56,7 +42,7 @@ impl Downloader {
     pub(super) fn new(base: &str, limits: Limits) -> Result<Self, ReleaseError> {
         // Without HTTPS no authority is needed.
         let roots = if base.starts_with("https:") {
-            authorities()?
+            tls::system_roots().map_err(|error| base_error(&error))?
         } else {
             RootCertStore::empty()
         };
@@ -65,7 +51,9 @@ impl Downloader {
 
     pub(super) fn with_roots(roots: RootCertStore, limits: Limits) -> Result<Self, ReleaseError> {
         let client = Client::builder()
-            .tls_backend_preconfigured(tls(roots)?)
+            .tls_backend_preconfigured(
+                tls::plain_client(roots).map_err(|error| base_error(&error))?,
+            )
             .connect_timeout(limits.connect)
             .read_timeout(limits.idle)
             .redirect(Policy::custom(send_on))
@@ -218,41 +206,8 @@ fn unreachable(url: &str, error: reqwest::Error) -> ReleaseError {
     }
 }
 
-/// What the system trusts.
-fn authorities() -> Result<RootCertStore, ReleaseError> {
-    let mut roots = RootCertStore::empty();
-    let named = std::env::var("SSL_CERT_FILE").ok();
-    let mut files = named
-        .as_deref()
-        .into_iter()
-        .chain(AUTHORITIES.iter().copied());
-    if files.any(|file| add_authorities(&mut roots, Utf8Path::new(file))) {
-        return Ok(roots);
+fn base_error(error: &TlsError) -> ReleaseError {
+    ReleaseError::Base {
+        why: error.to_string(),
     }
-    Err(ReleaseError::Base {
-        why: "this machine has no certificate authorities; install ca-certificates".to_owned(),
-    })
-}
-
-/// The crypto provider is named here, so nothing depends on a default of the
-/// process.
-fn tls(roots: RootCertStore) -> Result<ClientConfig, ReleaseError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ReleaseError::Base {
-            why: error.to_string(),
-        })?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// Some certificates of a system's bundle are older than the rules that rustls
-/// knows: they are passed over.
-fn add_authorities(roots: &mut RootCertStore, file: &Utf8Path) -> bool {
-    let Ok(bundle) = fs::read(file) else {
-        return false;
-    };
-    let certificates = CertificateDer::pem_slice_iter(&bundle).flatten();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    added > 0
 }

@@ -102,7 +102,7 @@ probe_sysctls() {
   [ $# -eq 0 ] || head -v -n 1 -- "$@" 2>/dev/null | blob sysctls
 }
 
-unit_properties=LoadState,ActiveState,SubState,UnitFileState,Result,Type,InvocationID,ExecMainStartTimestamp,NRestarts,NeedDaemonReload,FragmentPath,ExecStart
+unit_properties=LoadState,ActiveState,SubState,UnitFileState,Result,Type,InvocationID,ExecMainStartTimestamp,NRestarts,NeedDaemonReload,FragmentPath
 
 # Before systemd 249 there is no `--timestamp=unix`.
 show_units() {
@@ -155,6 +155,79 @@ probe_k3s() {
   done
 }
 
+# Values that are secret leave as digests.
+shown_value() {
+  case $1 in
+    *-file | *_FILE) shown=$2 ;;
+    *token* | *secret* | *password* | *access-key* | *datastore-endpoint* | \
+      *TOKEN* | *SECRET* | *PASSWORD* | *ACCESS_KEY* | *DATASTORE_ENDPOINT*)
+      shown=sha256:$(printf '%s' "$2" | sha256sum)
+      shown=${shown%% *}
+      ;;
+    *) shown=$2 ;;
+  esac
+}
+
+# The words of a command line. An option's value is a word of its own, or follows `=`.
+started_arguments() {
+  option=''
+  set -f
+  # Split at blanks on purpose: systemd shows no quotes.
+  # shellcheck disable=SC2086
+  set -- $1
+  set +f
+  [ $# -le 2 ] || shift 2
+  for word in "$@"; do
+    case $word in
+      -*=*)
+        shown_value "${word%%=*}" "${word#*=}"
+        printf 'arg\t%s=%s\n' "${word%%=*}" "$shown"
+        option=''
+        ;;
+      -*)
+        printf 'arg\t%s\n' "$word"
+        option=$word
+        [ "$option" != -t ] || option=--token
+        ;;
+      *)
+        shown_value "$option" "$word"
+        printf 'arg\t%s\n' "$shown"
+        option=''
+        ;;
+    esac
+  done
+}
+
+# What a running k3s was given beside its files: k3s hides its own command line, so
+# the arguments are those of its unit, and the environment is that of its process.
+probe_started() {
+  [ -f /usr/local/bin/k3s ] || return 0
+  for unit in k3s.service k3s-agent.service; do
+    pid=0
+    command=''
+    while IFS= read -r line; do
+      case $line in
+        MainPID=*) pid=${line#*=} ;;
+        ExecStart=*)
+          command=${line#*argv\[\]=}
+          command=${command%% ; ignore_errors=*}
+          ;;
+      esac
+    done <<END
+$(systemctl show -p MainPID,ExecStart -- "$unit" 2>/dev/null)
+END
+    [ "$pid" -gt 0 ] || continue
+    {
+      [ "${command#* * }" = "$command" ] || started_arguments "$command"
+      tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | while IFS= read -r line; do
+        case $line in K3S_*=*) ;; *) continue ;; esac
+        shown_value "${line%%=*}" "${line#*=}"
+        printf 'env\t%s\t%s\n' "${line%%=*}" "$shown"
+      done
+    } | head -c 65536 | blob "k3s-started $unit"
+  done
+}
+
 # Sets $job_state to running, unknown or `ended CODE`.
 look_at_job() {
   job_state=unknown
@@ -190,5 +263,6 @@ probe() {
   probe_units
   probe_free
   probe_k3s
+  probe_started
   probe_jobs
 }

@@ -29,13 +29,13 @@ fn it_is_all_there_after_reopening() {
     store
         .decide(&verdict("a", VerdictState::Success, "1"), 1)
         .unwrap();
-    assert_eq!(store.next_unsent(1).unwrap().unwrap().attempts, 0);
+    assert_eq!(store.next_unsent("notes", 1).unwrap().unwrap().attempts, 0);
     drop(store);
 
     let store = SqliteStore::open(&path).unwrap();
     assert_eq!(store.next_number().unwrap(), 2);
     assert_eq!(store.unfinished().unwrap().len(), 1);
-    let next = store.next_unsent(1).unwrap().unwrap();
+    let next = store.next_unsent("notes", 1).unwrap().unwrap();
     assert_eq!(next.attempts, 1, "it may have been delivered already");
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
 }
@@ -73,6 +73,31 @@ fn a_newer_format_is_refused_and_left_alone() {
         );
     }
     assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+/// A file of the first format: what was queued there is queued for the notes.
+#[test]
+fn an_earlier_format_is_brought_up() {
+    let (_keep, path) = temporary();
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(schema::FORMAT_1).unwrap();
+    db.execute_batch(
+        "INSERT INTO verdict (commit_id, context, state, description, decided_s, delivery, attempts)
+         VALUES (lower(hex(zeroblob(20))), 'c', 'success', 'told', 1, 'sent', 1),
+                (lower(hex(zeroblob(20))), 'c', 'failure', 'not yet', 2, 'queued', 2);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(db);
+    let store = SqliteStore::open(&path).unwrap();
+    let next = store.next_unsent("notes", 9).unwrap().unwrap();
+    assert_eq!(
+        (next.verdict.description.as_str(), next.attempts),
+        ("not yet", 2)
+    );
+    store.mark_sent("notes", next.seq, 9).unwrap();
+    assert_eq!(store.next_unsent("notes", 9).unwrap(), None);
+    drop(SqliteStore::open(&path).unwrap());
 }
 
 #[test]

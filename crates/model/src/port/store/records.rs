@@ -107,6 +107,20 @@ pub struct Outgoing {
     pub attempts: u32,
 }
 
+/// How far a verdict is on its way to one destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryRecord {
+    /// The destination.
+    pub destination: String,
+    /// How far it is.
+    pub state: DeliveryState,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Why the last attempt failed; empty if none did.
+    pub why: String,
+}
+
 /// A decided verdict and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -117,12 +131,24 @@ pub struct VerdictRecord {
     pub verdict: Verdict,
     /// When it was decided.
     pub decided_s: u64,
-    /// How far it is.
-    pub delivery: DeliveryState,
-    /// Attempts so far.
-    pub attempts: u32,
-    /// Why the last attempt failed; empty if none did.
+    /// Its deliveries, by destination.
+    pub deliveries: Vec<DeliveryRecord>,
+}
+
+/// What one destination has not been given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owed {
+    /// The destination.
+    pub destination: String,
+    /// Verdicts that wait.
+    pub waiting: u64,
+    /// Why the last attempt failed; empty: it did not.
     pub why: String,
+    /// Of the commit that was last spoken of: contexts whose newest word it refused.
+    pub refused: u64,
+    /// Why it refused the last of them.
+    pub refused_why: String,
 }
 
 /// Something that a person allowed.
