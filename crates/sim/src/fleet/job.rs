@@ -13,12 +13,12 @@ const OUT_OF_TIME: i32 = 124;
 /// Milliseconds that an operation takes at the pace of 100.
 fn takes_ms(operation: &Operation) -> i64 {
     match operation {
-        Operation::InstallFile { path, .. } if path == BINARY => 250,
+        Operation::InstallFile { path, .. } if path == BINARY => 150,
         Operation::InstallFile { .. } | Operation::RemoveFile { .. } => 20,
         Operation::Systemctl {
             verb: SystemctlVerb::Start | SystemctlVerb::Restart,
             unit,
-        } if SERVICES.contains(&unit.as_str()) => 700,
+        } if SERVICES.contains(&unit.as_str()) => 500,
         Operation::Systemctl { .. } => 30,
         Operation::AdoptFile { .. }
         | Operation::Sysctl { .. }

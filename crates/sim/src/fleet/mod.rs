@@ -4,6 +4,8 @@ mod job;
 mod k3s;
 mod members;
 mod power;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
