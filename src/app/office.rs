@@ -96,7 +96,12 @@ pub enum Desk {
 /// Ask the running loop, if there is one; else hold the state directory ourselves.
 pub async fn open(config: &Utf8Path) -> Result<Desk, Failure> {
     let settings = super::settings::Settings::read(config).map_err(|error| {
-        Failure::new("TU0901", error.to_string()).next("trueup --config FILE …, or write the file")
+        let next = if config.exists() {
+            "trueup doctor"
+        } else {
+            "trueup init"
+        };
+        Failure::new("TU0901", error.to_string()).next(next)
     })?;
     if let Some(client) = Client::connect(&socket::path(&settings)).await {
         return Ok(Desk::Loop(client));
@@ -440,7 +445,7 @@ impl Office {
         Ok(granted)
     }
 
-    fn write_grants(
+    pub(crate) fn write_grants(
         &self,
         granted: &[(String, String)],
         author: &str,

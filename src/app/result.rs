@@ -90,6 +90,10 @@ impl ApplyResult {
                 out.push_str(&format!("  wait: {}\n", wait_line(wait)));
             }
         }
+        if self.exit() == Exit::HostKey {
+            // It shows the pinned key beside the shown one, and what to type.
+            out.push_str("  next: trueup doctor\n");
+        }
         out
     }
 

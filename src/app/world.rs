@@ -312,17 +312,32 @@ fn shell(
     }
 }
 
-fn ssh_settings(
+/// The connection to a machine that is declared.
+pub(crate) fn ssh_settings(
     config: &Config,
     settings: &Settings,
     allow: &Arc<AllowList>,
     ssh: &SshConnection,
 ) -> Result<SshSettings, String> {
-    if ssh.jump.len() > HOPS_MAX {
+    Ok(SshSettings {
+        target: hop_of(config, settings, ssh)?,
+        jump: jumps(config, settings, &ssh.jump)?,
+        allow: Arc::clone(allow),
+        connect_limit: CONNECT_LIMIT,
+    })
+}
+
+/// The machines on the way, each with its own pins.
+pub(crate) fn jumps(
+    config: &Config,
+    settings: &Settings,
+    names: &[NodeName],
+) -> Result<Vec<Hop>, String> {
+    if names.len() > HOPS_MAX {
         return Err(format!("more than {HOPS_MAX} jump hosts"));
     }
     let mut jump = Vec::new();
-    for name in &ssh.jump {
+    for name in names {
         let hop = config.nodes.get(name).map(|node| &node.spec.connection);
         match hop {
             Some(Connection::Ssh(connection)) => {
@@ -332,15 +347,39 @@ fn ssh_settings(
             None => return Err(format!("the jump host {name} is not declared")),
         }
     }
-    Ok(SshSettings {
-        target: hop_of(config, settings, ssh)?,
-        jump,
-        allow: Arc::clone(allow),
-        connect_limit: CONNECT_LIMIT,
-    })
+    Ok(jump)
 }
 
 fn hop_of(config: &Config, settings: &Settings, ssh: &SshConnection) -> Result<Hop, String> {
+    let login = login(config, settings, ssh)?;
+    Hop::new(
+        &ssh.address,
+        login.port,
+        &login.user,
+        &ssh.host_keys,
+        login.identity,
+    )
+    .map_err(|error| error.to_string())
+}
+
+/// How a machine is logged in to, with the Fleet's defaults.
+#[derive(Debug)]
+pub(crate) struct Login {
+    /// TCP port.
+    pub(crate) port: u16,
+    /// User.
+    pub(crate) user: String,
+    /// The private key.
+    pub(crate) identity: Identity,
+    /// Its file.
+    pub(crate) identity_file: camino::Utf8PathBuf,
+}
+
+pub(crate) fn login(
+    config: &Config,
+    settings: &Settings,
+    ssh: &SshConnection,
+) -> Result<Login, String> {
     let defaults = &config.fleet.spec.defaults.ssh;
     let port = ssh.port.or(defaults.port).unwrap_or(22);
     let user = ssh.user.as_ref().or(defaults.user.as_ref());
@@ -351,18 +390,16 @@ fn hop_of(config: &Config, settings: &Settings, ssh: &SshConnection) -> Result<H
         .identities
         .get(name)
         .ok_or_else(|| format!("the host configuration has no ssh.identities.{name}"))?;
-    let identity = identity(path)?;
-    Hop::new(
-        &ssh.address,
+    Ok(Login {
         port,
-        user.map_or("root", String::as_str),
-        &ssh.host_keys,
-        identity,
-    )
-    .map_err(|error| error.to_string())
+        user: user.map_or("root", String::as_str).to_owned(),
+        identity: identity(path)?,
+        identity_file: path.clone(),
+    })
 }
 
-fn identity(path: &Utf8Path) -> Result<Identity, String> {
+/// A private key to log in with.
+pub(crate) fn identity(path: &Utf8Path) -> Result<Identity, String> {
     use secrecy::ExposeSecret as _;
     let bytes = private_file(path)?;
     let text = String::from_utf8(bytes.expose_secret().to_vec())

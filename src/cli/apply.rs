@@ -68,7 +68,7 @@ pub(super) async fn apply(config: &Utf8Path, args: ApplyArgs) -> Result<Exit, Fa
 fn confirmed() -> Result<bool, Failure> {
     if !show::is_interactive() {
         return Err(Failure::new("TU0906", "nobody is there to be asked")
-            .next("trueup apply --yes, or trueup plan --out FILE and trueup apply FILE")
+            .next("trueup apply --yes")
             .exit(Exit::Usage));
     }
     Ok(show::ask("Carry this out?"))

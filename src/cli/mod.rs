@@ -2,8 +2,14 @@
 
 pub mod exit;
 
+mod adopt;
 mod apply;
+mod cluster;
+mod config;
 mod demo;
+mod doctor;
+mod init;
+mod node;
 mod plan;
 mod render;
 mod run;
@@ -43,6 +49,16 @@ enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a host configuration and a config repo: the first command on a host.
+    Init(init::InitArgs),
+    /// Machines: enroll.
+    Node(node::NodeArgs),
+    /// Clusters: kubeconfig.
+    Cluster(cluster::ClusterArgs),
+    /// What is missing on this host and on the way to its machines.
+    Doctor(doctor::DoctorArgs),
+    /// What the host grants: its switches, and where anything may be sent.
+    Config(config::ConfigArgs),
     /// Show everything on a simulated fleet: no machine, no account, no network.
     Demo(demo::DemoArgs),
     /// Check a config repo: no network, no keys, no live access.
@@ -51,6 +67,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Do it: a saved plan, or a fresh one after a question.
     Apply(apply::ApplyArgs),
+    /// Take over, unchanged, what lives already.
+    Adopt(adopt::AdoptArgs),
     /// Keep the fleet true to the branch, for ever.
     Run(run::RunArgs),
     /// What is true, what is not, and what it waits for.
@@ -82,12 +100,21 @@ struct OutputArgs {
 
 /// Run a command.
 pub async fn main(cli: Cli) -> Exit {
-    let config = cli.config;
+    let config = match &cli.command {
+        Command::Init(_) => cli.config,
+        _ => crate::app::first::place::config(&cli.config),
+    };
     let result = match cli.command {
+        Command::Init(args) => Box::pin(init::init(&config, args)).await,
+        Command::Node(args) => node::node(&config, args).await,
+        Command::Cluster(args) => cluster::cluster(&config, args).await,
+        Command::Doctor(args) => Box::pin(doctor::doctor(&config, args)).await,
+        Command::Config(args) => config::config(&config, &args),
         Command::Demo(args) => Box::pin(demo::demo(args)).await,
         Command::Validate(args) => validate::validate(args).await,
         Command::Plan(args) => plan::plan(&config, args).await,
         Command::Apply(args) => Box::pin(apply::apply(&config, args)).await,
+        Command::Adopt(args) => Box::pin(adopt::adopt(&config, args)).await,
         Command::Run(args) => Box::pin(run::run(&config, args)).await,
         Command::Status(args) => status::status(&config, args).await,
         Command::Approve(args) => word::approve(&config, args).await,

@@ -51,6 +51,24 @@ pub(super) fn ask(question: &str) -> bool {
     }
 }
 
+/// Ask for a text; an empty answer is the default.
+pub(super) fn answer(question: &str, default: &str) -> String {
+    let mut stderr = std::io::stderr().lock();
+    let hint = if default.is_empty() {
+        String::new()
+    } else {
+        format!(" [{default}]")
+    };
+    let _gone = write!(stderr, "{question}{hint} ");
+    let _gone = stderr.flush();
+    drop(stderr);
+    let mut line = String::new();
+    match std::io::stdin().read_line(&mut line) {
+        Ok(_) if !line.trim().is_empty() => line.trim().to_owned(),
+        Ok(_) | Err(_) => default.to_owned(),
+    }
+}
+
 /// Colours are wanted: a terminal, and nobody said `NO_COLOR`.
 pub(super) fn is_colored() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())

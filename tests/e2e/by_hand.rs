@@ -57,7 +57,8 @@ fn without_power(rig: &Rig) -> Result<()> {
     rig.repo.push("the first state")?;
     let end = host.trueup_ends("apply --yes --wait-s 5", 4)?;
     ensure!(
-        end.stdout.contains("switches.rollOut: true in trueup.yaml"),
+        end.stdout
+            .contains("trueup config set switches.rollOut true"),
         "{}",
         end.stdout
     );

@@ -109,7 +109,7 @@ const TOLD: [(&str, &str); 12] = [
         "overrides kubelet-arg",
     ),
     ("/etc/systemd/system/hello.service on m3", "does not exist"),
-    ("k3s-agent.service", "/usr/local/bin/k3s: "),
+    ("/usr/local/bin/k3s on m3", "with another digest"),
     ("node/m2", "example.org/zone is missing"),
     ("node/m3", "example.org/zone is \"other\""),
     ("Deployment/web/web", "spec.replicas"),

@@ -23,6 +23,7 @@ mod bad_start;
 mod blank;
 mod by_hand;
 mod drift;
+mod first_machine;
 mod killed;
 mod labels;
 mod looking;

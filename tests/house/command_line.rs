@@ -4,8 +4,17 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 21] = [
     "demo",
+    "init",
+    "node",
+    "node enroll",
+    "cluster",
+    "cluster kubeconfig",
+    "doctor",
+    "config",
+    "config set",
+    "adopt",
     "validate",
     "plan",
     "apply",
@@ -32,7 +41,8 @@ fn trueup(args: &[&str]) -> Output {
 fn the_help_is_frozen() {
     let mut text = String::from_utf8(trueup(&["--help"]).stdout).unwrap();
     for command in COMMANDS {
-        let help = trueup(&[command, "--help"]).stdout;
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = trueup(&words).stdout;
         text.push_str(&format!(
             "\n--- {command}\n{}",
             String::from_utf8(help).unwrap()

@@ -152,10 +152,11 @@ impl Stage {
         let context = format!("trueup/lab/{context}");
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
+            // Looked up before: what happened until then is told in full.
+            let newest = self.store.newest(commit, &context).map_err(broken)?;
             while let Ok(happening) = self.happenings.try_recv() {
                 self.told(happening, tell);
             }
-            let newest = self.store.newest(commit, &context).map_err(broken)?;
             if let Some(record) = newest.filter(|record| is(record)) {
                 return Ok(record);
             }

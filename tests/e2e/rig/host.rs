@@ -43,7 +43,7 @@ pub(crate) fn install(bed: &Bed, keys: &Keys) -> Result<()> {
 }
 
 /// The program, without what only a debugger needs where `strip` is at hand.
-fn program(bed: &Bed) -> Result<Vec<u8>> {
+pub(crate) fn program(bed: &Bed) -> Result<Vec<u8>> {
     let built = Path::new(env!("CARGO_BIN_EXE_trueup"));
     let small = bed.scratch()?.join("trueup");
     let stripped = Command::new("strip")

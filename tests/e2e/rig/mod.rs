@@ -24,7 +24,7 @@ use trueup_bed::{Bed, BedSpec, Machine, ReleaseServer};
 
 pub(crate) use api::Api;
 pub(crate) use documents::key_of;
-pub(crate) use host::{Host, STATE, Verdict};
+pub(crate) use host::{Host, STATE, Verdict, program};
 pub(crate) use keys::Keys;
 pub(crate) use repo::ConfigRepo;
 

@@ -27,7 +27,7 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
         return Some(Hold::refuse(
             "power",
             format!("{what} is off in the host configuration"),
-            format!("set switches.{word}: true in trueup.yaml"),
+            format!("trueup config set switches.{word} true"),
         ));
     }
     if !by_repo {

@@ -159,6 +159,7 @@ fn unit(text: &str) -> UnitFact {
             "InvocationID" => fact.invocation = value.to_owned(),
             "ExecMainStartTimestamp" => fact.started_s = value.parse().unwrap_or(0),
             "NRestarts" => fact.restarts = value.parse().unwrap_or(0),
+            "RemainAfterExit" => fact.remains = value == "yes",
             "NeedDaemonReload" => fact.needs_reload = value == "yes",
             "FragmentPath" => fact.path = value.to_owned(),
             _ => {}

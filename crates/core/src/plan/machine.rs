@@ -369,6 +369,7 @@ fn runs(fact: &UnitFact) -> bool {
     fact.active == "active"
         || fact.active == "activating" && fact.kind != "oneshot"
         || fact.kind == "oneshot"
+            && !fact.remains
             && fact.active == "inactive"
             && fact.started_s > 0
             && fact.result == "success"

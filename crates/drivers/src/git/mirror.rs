@@ -379,12 +379,17 @@ fn log_entry(line: &str) -> Option<LogEntry> {
 }
 
 async fn check_version() -> Result<(), GitError> {
+    installed().await.map(drop)
+}
+
+/// The version of the git that is installed; one that is too old is an error.
+pub async fn installed() -> Result<String, GitError> {
     let mut version = GitProcess::short(Utf8Path::new("/"), &["version"]);
     version.dir = None;
     let said = version.run().await?.text();
     let found = said.strip_prefix("git version ").unwrap_or(&said);
     if parse_version(found).is_some_and(|version| version >= OLDEST) {
-        return Ok(());
+        return Ok(found.to_owned());
     }
     Err(GitError::OldGit {
         found: found.to_owned(),

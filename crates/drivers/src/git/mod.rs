@@ -4,6 +4,7 @@
 pub mod batch;
 mod branches;
 mod failure;
+pub mod fresh;
 pub mod mirror;
 pub mod objects;
 #[cfg(test)]
@@ -12,7 +13,7 @@ mod url;
 pub mod watch;
 
 pub use branches::BranchGlob;
-pub use mirror::{Mirror, Tracked};
+pub use mirror::{Mirror, Tracked, installed};
 pub use trueup_model::port::git::{BranchName, FetchedTip, GitError, LogEntry, Moved};
 pub use url::shown as shown_url;
 pub use watch::RefWatch;

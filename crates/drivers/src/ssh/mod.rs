@@ -4,6 +4,7 @@
 
 mod allow;
 mod connect;
+mod greet;
 mod host_key;
 mod local;
 mod process;
@@ -14,6 +15,7 @@ mod shell;
 mod tests;
 
 pub use allow::{AllowList, BadAllow};
+pub use greet::{ShownKey, fingerprint, shown_key};
 pub use local::LocalShell;
 pub use settings::{CONNECT_LIMIT, Hop, Identity, SettingsError, SshSettings};
 pub use shell::SshShell;

@@ -108,6 +108,27 @@ impl Hop {
         })
     }
 
+    /// A hop whose host key is to be asked for: with nothing pinned, its handshake
+    /// always ends before anything but the key exchange was sent.
+    pub(super) fn without_pins(self) -> Self {
+        Self {
+            host_keys: Vec::new(),
+            ..self
+        }
+    }
+
+    /// A hop of which nothing is known yet but its address; only
+    /// [`shown_key`](super::shown_key) can use it.
+    pub fn stranger(address: &str, port: u16, user: &str, identity: Identity) -> Self {
+        Self {
+            address: address.to_owned(),
+            port,
+            user: user.to_owned(),
+            host_keys: Vec::new(),
+            identity,
+        }
+    }
+
     /// `address:port`, with brackets around IPv6.
     pub fn place(&self) -> String {
         if self.address.contains(':') {

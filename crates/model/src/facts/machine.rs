@@ -125,8 +125,10 @@ pub struct UnitFact {
     pub file: String,
     /// `Result`: success, exit-code, protocol …
     pub result: String,
-    /// `Type`: a oneshot that ended well counts as started.
+    /// `Type`: a oneshot that ended well counts as started, unless it was to remain.
     pub kind: String,
+    /// `RemainAfterExit`: a oneshot that is inactive was stopped.
+    pub remains: bool,
     /// `InvocationID` of the current or last run.
     pub invocation: String,
     /// `ExecMainStartTimestamp` in seconds since 1970; 0 if it never ran.

@@ -227,7 +227,7 @@ impl Machine {
             &unit.result
         };
         format!(
-            "LoadState={}\nActiveState={}\nSubState={sub}\nUnitFileState={file_state}\nResult={result}\nType={}\nInvocationID={}\nExecMainStartTimestamp={}\nNRestarts={}\nNeedDaemonReload={}\nFragmentPath={}\n",
+            "LoadState={}\nActiveState={}\nSubState={sub}\nUnitFileState={file_state}\nResult={result}\nType={}\nInvocationID={}\nExecMainStartTimestamp={}\nNRestarts={}\nNeedDaemonReload={}\nFragmentPath={}\nRemainAfterExit={}\n",
             if known { "loaded" } else { "not-found" },
             unit.active.as_str(),
             fragment.kind,
@@ -240,6 +240,7 @@ impl Machine {
             unit.restarts,
             if stale { "yes" } else { "no" },
             file.as_ref().map_or("", |(path, _)| path),
+            if fragment.remains { "yes" } else { "no" },
         )
     }
 }

@@ -102,7 +102,7 @@ probe_sysctls() {
   [ $# -eq 0 ] || head -v -n 1 -- "$@" 2>/dev/null | blob sysctls
 }
 
-unit_properties=LoadState,ActiveState,SubState,UnitFileState,Result,Type,InvocationID,ExecMainStartTimestamp,NRestarts,NeedDaemonReload,FragmentPath
+unit_properties=LoadState,ActiveState,SubState,UnitFileState,Result,Type,InvocationID,ExecMainStartTimestamp,NRestarts,NeedDaemonReload,FragmentPath,RemainAfterExit
 
 # Before systemd 249 there is no `--timestamp=unix`.
 show_units() {
