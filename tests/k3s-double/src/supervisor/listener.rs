@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::fault;
 use super::proxy::{self, Body};
 use super::routes;
 use super::state::{Caller, State};
@@ -90,6 +91,9 @@ async fn answer(
     }
     if !state.api_ready.get() {
         return proxy::status(503, "apiserver not ready");
+    }
+    if let Some(code) = fault::asked(path) {
+        return proxy::status(code, "the test asked for this answer");
     }
     if path == "/version" && caller.is_some() {
         return routes::version(state).await;

@@ -1,5 +1,6 @@
 //! Port 6443: k3s' own listener in front of kube-apiserver.
 
+mod fault;
 mod listener;
 mod proxy;
 mod routes;

@@ -146,6 +146,7 @@ pub(super) fn status(code: u16, message: &str) -> Response<Body> {
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "NotFound",
+        429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         504 => "Timeout",
         _ => "InternalError",
