@@ -2,7 +2,7 @@
 //! Pure, so that what runs can be read without running it.
 
 use trueup_model::job::{Operation, SystemctlVerb};
-use trueup_model::step::{Action, FileSpec, Step};
+use trueup_model::step::{Action, Content, FileSpec, Step};
 
 use crate::desired::DesiredMachine;
 
@@ -138,6 +138,17 @@ fn unit_operations(
     operations
 }
 
+/// Files that k3s reads. Its binary is large, and no other writer's habit.
+fn unchanged(files: &[FileSpec]) -> impl Iterator<Item = Operation> {
+    let read = files
+        .iter()
+        .filter(|file| !matches!(file.content, Content::K3sBinary(_)));
+    read.map(|file| Operation::Unchanged {
+        path: file.path.clone(),
+        sha256: file.sha256.clone(),
+    })
+}
+
 fn k3s(
     unit: &str,
     files: &[FileSpec],
@@ -147,7 +158,11 @@ fn k3s(
     let mut operations: Vec<Operation> = files.iter().map(install).collect();
     operations.push(Operation::DaemonReload);
     operations.push(systemctl(SystemctlVerb::Enable, unit));
+    // Before: a server is not stopped for somebody else's content. After: what its
+    // process read may be that content, and then nothing is recorded of it.
+    operations.extend(unchanged(files));
     operations.push(systemctl(verb, unit));
+    operations.extend(unchanged(files));
     operations.push(Operation::RecordRun {
         unit: unit.to_owned(),
         inputs: inputs.clone(),
@@ -156,5 +171,51 @@ fn k3s(
         stage: files.to_vec(),
         operations,
         timeout_s: K3S_START_S,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trueup_model::id::Digest;
+    use trueup_model::job::Operation;
+
+    use super::*;
+
+    /// Whoever writes between our write and k3s' start would be read as if it were ours.
+    #[test]
+    fn what_k3s_reads_is_looked_at_before_and_after_its_restart() {
+        let file = FileSpec {
+            path: "/etc/rancher/k3s/config.yaml".into(),
+            mode: "0600".into(),
+            owner: "root".into(),
+            group: "root".into(),
+            sha256: Digest::of(b"x"),
+            content: Content::Text("x".into()),
+        };
+        let inputs = Digest::of(b"all");
+        let work = k3s("k3s.service", &[file], &inputs, SystemctlVerb::Restart);
+        let words: Vec<&str> = work
+            .operations
+            .iter()
+            .map(|operation| match operation {
+                Operation::InstallFile { .. } => "install",
+                Operation::Unchanged { .. } => "unchanged",
+                Operation::Systemctl { verb, .. } => verb.as_str(),
+                Operation::RecordRun { .. } => "record",
+                _ => "",
+            })
+            .collect();
+        assert_eq!(
+            words,
+            [
+                "install",
+                "",
+                "enable",
+                "unchanged",
+                "restart",
+                "unchanged",
+                "record"
+            ]
+        );
     }
 }

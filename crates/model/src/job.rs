@@ -80,6 +80,14 @@ pub enum Operation {
         /// SHA-256 that it must have.
         sha256: Digest,
     },
+    /// Go on only if the file has this digest: what reads it next must not read what
+    /// another writer put there meanwhile. Changes nothing.
+    Unchanged {
+        /// Absolute path.
+        path: String,
+        /// SHA-256 that it must have.
+        sha256: Digest,
+    },
     /// Remove a file that the ownership record names, and forget it.
     RemoveFile {
         /// Absolute path.
@@ -172,6 +180,6 @@ impl JobExit {
     pub const NO_SPACE: i32 = 73;
     /// A staged file is missing or has another digest.
     pub const STAGE_LOST: i32 = 74;
-    /// A file that was to be adopted has other content.
+    /// A file that was to be adopted, or was to stay as it is, has other content.
     pub const CONTENT_DIFFERS: i32 = 75;
 }

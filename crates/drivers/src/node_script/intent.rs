@@ -44,6 +44,9 @@ fn line(operation: &Operation) -> Result<String, BadWord> {
         Operation::AdoptFile { path: file, sha256 } => {
             format!("adopt\t{}\t{}", path(file)?, words::digest(&sha256.0)?)
         }
+        Operation::Unchanged { path: file, sha256 } => {
+            format!("same\t{}\t{}", path(file)?, words::digest(&sha256.0)?)
+        }
         Operation::RemoveFile { path: file } => format!("remove\t{}", path(file)?),
         Operation::Sysctl { key, value } => format!(
             "sysctl\t{}\t{}",

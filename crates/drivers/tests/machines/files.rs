@@ -72,12 +72,19 @@ async fn every_operation_on_files() {
         path: path.to_owned(),
         sha256: Digest::of(b"same\n"),
     };
+    let unchanged = |path: &str| Operation::Unchanged {
+        path: path.to_owned(),
+        sha256: Digest::of(b"same\n"),
+    };
     let remove = |path: &str| Operation::RemoveFile {
         path: path.to_owned(),
     };
     let cases = [
         (vec![adopt("/etc/adopt")], 0),
         (vec![adopt("/etc/differs")], JobExit::CONTENT_DIFFERS),
+        (vec![unchanged("/etc/adopt")], 0),
+        (vec![unchanged("/etc/differs")], JobExit::CONTENT_DIFFERS),
+        (vec![unchanged("/etc/nothing")], JobExit::CONTENT_DIFFERS),
         (vec![adopt("/etc/link")], 76),
         (vec![adopt("/etc/nothing")], JobExit::CONTENT_DIFFERS),
         (

@@ -21,6 +21,7 @@ fn takes_ms(operation: &Operation) -> i64 {
         } if SERVICES.contains(&unit.as_str()) => 500,
         Operation::Systemctl { .. } => 30,
         Operation::AdoptFile { .. }
+        | Operation::Unchanged { .. }
         | Operation::Sysctl { .. }
         | Operation::DaemonReload
         | Operation::RecordRun { .. } => 10,
@@ -167,6 +168,7 @@ impl SimFleet {
                 group,
             } => machine.install(id, path, sha256, (mode, owner, group), now_ms),
             Operation::AdoptFile { path, sha256 } => machine.adopt(path, sha256),
+            Operation::Unchanged { path, sha256 } => machine.unchanged(path, sha256),
             Operation::RemoveFile { path } => machine.remove(path),
             Operation::Sysctl { key, value } => match machine.sysctls.get_mut(key) {
                 Some(live) => {

@@ -134,6 +134,16 @@ impl Machine {
         }
     }
 
+    pub(crate) fn unchanged(&self, path: &str, sha256: &Digest) -> End {
+        match self.files.get(path) {
+            Some(file) if file.content.digest() == *sha256 => End::Done,
+            Some(_) | None => End::Failed(
+                JobExit::CONTENT_DIFFERS,
+                format!("somebody else changed {path} meanwhile"),
+            ),
+        }
+    }
+
     pub(crate) fn remove(&mut self, path: &str) -> End {
         if self.owner.files.remove(path).is_some() {
             self.files.remove(path);

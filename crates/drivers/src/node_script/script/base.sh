@@ -24,6 +24,7 @@
 #   intent DIGEST
 #   claim HOLDER-B64 EPOCH keep|take-over
 #   install PATH-B64 SHA256 MODE OWNER GROUP      adopt PATH-B64 SHA256      remove PATH-B64
+#   same PATH-B64 SHA256
 #   sysctl KEY/AS/PATH VALUE-B64      reload      systemctl VERB UNIT      record UNIT DIGEST
 #
 # /var/lib/trueup, root's alone:

@@ -14,6 +14,7 @@ perform() {
     claim) claim_machine "$one" "$two" "$three" ;;
     install) install_file "$one" "$two" "$three" "$four" "$five" ;;
     adopt) adopt_file "$one" "$two" ;;
+    same) is_unchanged "$one" "$two" ;;
     remove) remove_file "$one" ;;
     sysctl) set_sysctl "$one" "$two" ;;
     reload) must systemctl daemon-reload ;;
@@ -63,6 +64,11 @@ adopt_file() {
   refuse_other_types
   has_digest "$path" "$2" || fail 75 "$path has other content"
   owner_put "file$tab$1" "$2${tab}adopted"
+}
+
+is_unchanged() {
+  decode_path "$1"
+  has_digest "$path" "$2" || fail 75 "somebody else changed $path meanwhile"
 }
 
 remove_file() {
