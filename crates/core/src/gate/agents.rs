@@ -25,15 +25,24 @@ pub(super) fn judge(case: &Case<'_>) -> Option<Hold> {
     let cluster = case.desired.cluster.as_ref()?;
     let agents = case.desired.agents().count();
     let max = cluster.roll_out.agents_unavailable_max(agents);
+    if let Some(why) = blind(case) {
+        let reason = format!("which agents are available is not known: {why}");
+        return Some(Hold::wait("agents", reason));
+    }
     let (mut down, mut names) = (0, Vec::new());
     for agent in case.desired.agents().filter(|agent| agent.name != *name) {
         let disrupted = case
             .ready
             .iter()
             .any(|step| restarts(step) && step.target.machine() == Some(&agent.name));
-        if disrupted || !available(case, &agent.name) {
+        let why = if disrupted {
+            Some("in work")
+        } else {
+            unavailable(case, &agent.name)
+        };
+        if let Some(why) = why {
             down += 1;
-            names.push(agent.name.as_str());
+            names.push(format!("{} ({why})", agent.name));
         }
     }
     (down >= max).then(|| {
@@ -52,15 +61,22 @@ fn restarts(step: &Step) -> bool {
     matches!(step.action, Action::RestartK3s { .. })
 }
 
-fn available(case: &Case<'_>, name: &NodeName) -> bool {
-    let Some(cluster) = &case.seen.cluster else {
-        return false;
+/// Why nothing that is told of the Nodes is of this moment.
+fn blind(case: &Case<'_>) -> Option<String> {
+    match &case.seen.cluster.as_ref()?.api {
+        Known::Known(api) => api.nodes_unheard.clone(),
+        Known::Unknown(why) => Some(why.clone()),
+    }
+}
+
+fn unavailable(case: &Case<'_>, name: &NodeName) -> Option<&'static str> {
+    let Some(Known::Known(api)) = case.seen.cluster.as_ref().map(|cluster| &cluster.api) else {
+        return Some("not known");
     };
-    match &cluster.api {
-        Known::Known(api) => api
-            .nodes
-            .get(name.as_str())
-            .is_some_and(|node| node.ready && !node.unschedulable),
-        Known::Unknown(_) => false,
+    match api.nodes.get(name.as_str()) {
+        None => Some("it has no Node"),
+        Some(node) if node.unschedulable => Some("somebody cordoned it"),
+        Some(node) if !node.ready => Some("not ready"),
+        Some(_) => None,
     }
 }

@@ -121,20 +121,27 @@ fn calm(case: &Case<'_>, cluster: &SeenCluster, name: &NodeName, etcd: &EtcdFact
                 ));
             }
         }
-        if let Known::Known(api) = &cluster.api
-            && let Some(node) = api.nodes.get(server.name.as_str())
-            && node.unschedulable
-        {
-            return Some(Hold::wait(
-                "quorum",
-                format!(
-                    "somebody cordoned {}: it counts as unavailable",
-                    server.name
-                ),
-            ));
+        if let Some(why) = cordoned(cluster, &server.name) {
+            return Some(Hold::wait("quorum", why));
         }
     }
     None
+}
+
+/// Another person's cordon is the early sign of work on a machine. Where it cannot be
+/// seen, the machine counts as being worked on.
+fn cordoned(cluster: &SeenCluster, server: &NodeName) -> Option<String> {
+    let blind = |why: &str| format!("whether somebody cordoned {server} is not known: {why}");
+    match &cluster.api {
+        Known::Unknown(why) => Some(blind(why)),
+        Known::Known(api) => match (&api.nodes_unheard, api.nodes.get(server.as_str())) {
+            (Some(why), _) => Some(blind(why)),
+            (None, Some(node)) if node.unschedulable => Some(format!(
+                "somebody cordoned {server}: it counts as unavailable"
+            )),
+            (None, _) => None,
+        },
+    }
 }
 
 fn or_id<'a>(name: &'a str, id: &'a str) -> &'a str {

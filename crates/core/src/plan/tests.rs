@@ -290,6 +290,89 @@ fn no_server_is_restarted_while_another_is_not_ready() {
     assert!(now.held[0].hold.reason.contains("s2 is not ready"));
 }
 
+/// Asks a machine for another option.
+fn change(desired: &mut DesiredUnit, machine: &str) {
+    let machine = desired.machines.get_mut(&name(machine)).unwrap();
+    let k3s = machine.k3s.as_mut().unwrap();
+    k3s.options.insert("debug".into(), true.into());
+}
+
+fn api(seen: &mut SeenUnit) -> &mut trueup_model::facts::cluster::ClusterFacts {
+    match &mut seen.cluster.as_mut().unwrap().api {
+        Known::Known(api) => api,
+        Known::Unknown(why) => panic!("{why}"),
+    }
+}
+
+/// A cordon of a moment ago is not in what a failing watch told before.
+#[test]
+fn nothing_is_restarted_on_what_a_failing_watch_told() {
+    for (machine, gate, reason) in [
+        (
+            "s1",
+            "quorum",
+            "whether somebody cordoned s2 is not known: 429",
+        ),
+        (
+            "w1",
+            "agents",
+            "which agents are available is not known: 429",
+        ),
+    ] {
+        let mut desired = bed();
+        let mut seen = converged(&desired);
+        change(&mut desired, machine);
+        api(&mut seen).nodes_unheard = Some("429".into());
+        let told = round(&desired, &seen, &context());
+        api(&mut seen).nodes_unheard = None;
+        let heard = round(&desired, &seen, &context());
+        assert_eq!(heard.ready.len(), 1, "{heard:#?}");
+        seen.cluster.as_mut().unwrap().api = Known::Unknown("429".into());
+        let blind = round(&desired, &seen, &context());
+        for now in [told, blind] {
+            assert!(now.ready.is_empty(), "{now:#?}");
+            let hold = &now.held[0].hold;
+            assert_eq!((hold.gate, hold.reason.as_str()), (gate, reason));
+        }
+    }
+}
+
+#[test]
+fn another_persons_cordon_counts_as_unavailable() {
+    for (cordoned, machine, reason) in [
+        ("s3", "s1", "somebody cordoned s3: it counts as unavailable"),
+        (
+            "w2",
+            "w1",
+            "1 of at most 1 agents are unavailable: w2 (somebody cordoned it)",
+        ),
+    ] {
+        let mut desired = bed();
+        let mut seen = converged(&desired);
+        change(&mut desired, machine);
+        let node = api(&mut seen).nodes.get_mut(cordoned).unwrap();
+        node.unschedulable = true;
+        let now = round(&desired, &seen, &context());
+        assert!(now.ready.is_empty(), "{now:#?}");
+        assert_eq!(now.held[0].hold.reason, reason);
+    }
+}
+
+#[test]
+fn an_upgrade_of_a_server_waits_for_room_for_its_binary() {
+    let mut desired = bed();
+    let mut seen = converged(&desired);
+    desired.cluster.as_mut().unwrap().version = "v1.36.4+k3s1".into();
+    seen.cluster.as_mut().unwrap().release = Known::Known(Digest::of(b"next"));
+    if let Some(Known::Known(facts)) = seen.machines.get_mut(&name("s1")) {
+        facts.free_bytes.insert("/usr/local/bin".into(), 50 << 20);
+    }
+    let now = round(&desired, &seen, &context());
+    let held = now.held.iter().find(|held| held.hold.gate == "space");
+    let reason = "s1 has 50 MiB free at /usr/local/bin, 96 MiB are needed";
+    assert_eq!(held.unwrap().hold.reason, reason, "{now:#?}");
+}
+
 #[test]
 fn a_blank_server_begins_no_second_cluster_while_another_is_dark() {
     let desired = bed();

@@ -196,6 +196,11 @@ impl KubeApi {
                 .iter()
                 .map(|(name, (_, fact))| (name.clone(), fact.clone()))
                 .collect(),
+            nodes_unheard: state
+                .feeds
+                .get(&Subject::Nodes)
+                .and_then(|feed| feed.failure.as_ref())
+                .map(|(_, why)| why.clone()),
             inventories: cache
                 .records
                 .inventories()

@@ -14,6 +14,9 @@ use crate::kinds::Taint;
 pub struct ClusterFacts {
     /// Kubernetes Nodes by name.
     pub nodes: BTreeMap<String, NodeObject>,
+    /// Why the watch of the Nodes fails at present. What it told before still stands,
+    /// but nothing that disrupts may rest on it: a cordon since then is not in it.
+    pub nodes_unheard: Option<String>,
     /// What trueup's inventory says, by Application.
     pub inventories: BTreeMap<AppName, Inventory>,
     /// Live objects that an inventory names or that carry our label.

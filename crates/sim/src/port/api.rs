@@ -159,6 +159,7 @@ fn facts_of(cluster: &Cluster, kinds: &[(String, String)]) -> ClusterFacts {
         nodes: nodes
             .map(|(key, stored)| (key.3.clone(), fact_of(&stored.json)))
             .collect(),
+        nodes_unheard: None,
         objects: objects
             .map(|(key, stored)| live_of(key, &stored.json))
             .map(|live| (live.object.clone(), live))
