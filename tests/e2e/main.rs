@@ -30,3 +30,4 @@ mod looking;
 mod rig;
 mod rolling;
 mod secrets;
+mod under_fire;

@@ -1,18 +1,14 @@
 //! A configuration change is carried through a cluster that is in use: server by
 //! server, over a power cut, and over the loss of trueup's own memory.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use trueup_bed::Machine;
 
 use crate::rig::downtime::{self, invocation, one_at_a_time, restarts};
 use crate::rig::prober::Prober;
+use crate::rig::roll::{NEXT_VERSION, change_settings, each_once, wait_touched};
 use crate::rig::{ROLL_OUT, Rig, Shape, VERSION, eventually, story};
-
-/// The release after the one that the fleet begins with.
-const NEXT_VERSION: &str = "v1.36.4+k3s1";
 
 #[test]
 fn changes_roll_through_a_cluster_in_use() -> Result<()> {
@@ -28,65 +24,11 @@ fn changes_roll_through_a_cluster_in_use() -> Result<()> {
     })
 }
 
-/// Asks every server and agent for another setting; each `value` is a new one.
-fn change_settings(rig: &Rig, value: u32) -> Result<String> {
-    let text = rig.repo.read("edge.yaml")?;
-    let kept: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.contains("max-requests-inflight") && !line.contains("agent:"))
-        .filter(|line| !line.contains("max-pods"))
-        .collect();
-    let kept = kept.join("\n");
-    rig.repo.write(
-        "edge.yaml",
-        &format!(
-            "{kept}\n          - max-requests-inflight={value}\n    agent: {{options: {{\n      kubelet-arg: [max-pods={value}]}}}}\n"
-        ),
-    )?;
-    rig.repo.push(&format!("settings {value}"))
-}
-
-/// Every member was restarted exactly once since, and no two servers were down together.
-fn each_once(rig: &Rig, since: f64) -> Result<()> {
-    let servers = restarts(&rig.servers(), since)?;
-    one_at_a_time(&servers)?;
-    // `maxUnavailable` is 1 where nothing is said.
-    one_at_a_time(&restarts(&rig.agents(), since)?)?;
-    let members = restarts(&rig.members(), since)?;
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for restart in &members {
-        *counts.entry(restart.machine.as_str()).or_default() += 1;
-    }
-    let once = counts.len() == rig.members().len() && counts.values().all(|count| *count == 1);
-    ensure!(once, "{members:#?}");
-    for restart in &members {
-        eprintln!(
-            "{}: k3s was down for {:.1} s",
-            restart.machine,
-            restart.started - restart.stopped
-        );
-    }
-    Ok(())
-}
-
 fn server_by_server(rig: &Rig) -> Result<()> {
     let since = downtime::now()?;
     let commit = change_settings(rig, 410)?;
     rig.host().wait_success(&commit, ROLL_OUT)?;
     each_once(rig, since)
-}
-
-/// Returns when k3s of this machine is being stopped or was started again.
-fn wait_touched(machine: &Machine, before: &str) -> Result<()> {
-    eventually(
-        &format!("the restart of {}", machine.name()),
-        Duration::from_secs(60),
-        || {
-            let state = machine.sh("systemctl show -p ActiveState --value k3s")?;
-            let begun = state.trim() != "active" || invocation(machine)? != before;
-            Ok(begun.then_some(()))
-        },
-    )
 }
 
 /// A new release comes. While the first server restarts with it, the last one loses

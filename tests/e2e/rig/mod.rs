@@ -10,6 +10,7 @@ mod journal;
 mod keys;
 pub(crate) mod prober;
 mod repo;
+pub(crate) mod roll;
 pub(crate) mod state;
 
 use std::fs;
