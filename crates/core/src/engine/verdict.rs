@@ -133,24 +133,32 @@ fn only_broken(round: &Round) -> Option<&Wait> {
         .find(|wait| wait.kind == WaitKind::Broken)
 }
 
-/// What is waited for, the worst first.
+/// What is waited for, the worst first. A step that waits for something outside (room,
+/// quorum, another person) is the cause; what is on its way only follows from it.
 fn waiting(round: &Round) -> String {
-    let worst = [WaitKind::Unknown, WaitKind::Broken, WaitKind::Progress];
-    for kind in worst {
-        if let Some(wait) = round.waits.iter().find(|wait| wait.kind == kind) {
-            return format!("{}: {}", wait.subject, wait.reason);
-        }
-    }
-    round.held.first().map_or_else(
-        || "waiting".to_owned(),
-        |held| {
-            format!(
-                "{} {} on {} waits: {}",
-                held.step.action.verb(),
-                held.step.action.subject(),
-                held.step.target,
-                held.hold.reason
-            )
-        },
+    let of = |kind| {
+        let mut waits = round.waits.iter();
+        let wait = waits.find(|wait: &&Wait| wait.kind == kind)?;
+        Some(format!("{}: {}", wait.subject, wait.reason))
+    };
+    let cause = round
+        .held
+        .iter()
+        .find(|held| held.hold.verdict == Refusal::Wait && held.hold.gate != "order");
+    of(WaitKind::Unknown)
+        .or_else(|| of(WaitKind::Broken))
+        .or_else(|| cause.map(waits))
+        .or_else(|| of(WaitKind::Progress))
+        .or_else(|| round.held.first().map(waits))
+        .unwrap_or_else(|| "waiting".to_owned())
+}
+
+fn waits(held: &Held) -> String {
+    format!(
+        "{} {} on {} waits: {}",
+        held.step.action.verb(),
+        held.step.action.subject(),
+        held.step.target,
+        held.hold.reason
     )
 }

@@ -371,6 +371,18 @@ fn an_upgrade_of_a_server_waits_for_room_for_its_binary() {
     let held = now.held.iter().find(|held| held.hold.gate == "space");
     let reason = "s1 has 50 MiB free at /usr/local/bin, 96 MiB are needed";
     assert_eq!(held.unwrap().hold.reason, reason, "{now:#?}");
+    // The Node's old version follows from that; it is not what a person must hear of.
+    let retries = crate::engine::Retries::default();
+    let word = crate::engine::judge(
+        &desired,
+        &Round {
+            ready: vec![],
+            ..now
+        },
+        &retries,
+        false,
+    );
+    assert!(word.description.ends_with(reason), "{word:?}");
 }
 
 #[test]
