@@ -133,7 +133,6 @@ fn a_cut_cable(rig: &Rig) -> Result<()> {
     let commit = change_settings(rig, 420)?;
     wait_touched(first, &invocation_of(&before)?)?;
     first.link_down()?;
-    told(rig, &commit, "m1")?;
     let words = eventually("m1 in the verdict", A_WORD, || {
         let status = rig.host().trueup_ends("status", 0)?.stdout;
         let newest = rig.host().newest(&commit, "apply/edge")?;
