@@ -5,3 +5,8 @@
 pub(crate) fn now_s() -> i64 {
     jiff::Timestamp::now().as_second()
 }
+
+/// Milliseconds since 1970, for what is only looked at.
+pub(crate) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -46,6 +46,11 @@ const SETTLE: Duration = Duration::from_millis(150);
 
 /// Run for ever.
 pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
+    serve(office, Arc::new(Notify::new())).await
+}
+
+/// Run until somebody says to end, or a signal comes.
+pub(crate) async fn serve(office: Box<Office>, end: Arc<Notify>) -> Result<Exit, Failure> {
     let failure = |error: std::io::Error| Failure::new("TU0914", error.to_string());
     let mut requests = socket::listen(&office.runtime.host.settings).map_err(failure)?;
     let mut term = signal(SignalKind::terminate()).map_err(failure)?;
@@ -102,6 +107,7 @@ pub async fn run(office: Box<Office>) -> Result<Exit, Failure> {
             _ = hup.recv() => pinged(daemon.look_at_repo()).await,
             // Pinged by the loop itself: a loop that hangs is restarted.
             _ = watchdog.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
+            () = end.notified() => break,
             _ = term.recv() => break,
             _ = int.recv() => break,
         }

@@ -3,6 +3,7 @@
 
 pub mod commit;
 pub mod daemon;
+pub mod demo;
 pub mod destinations;
 pub mod host;
 pub mod office;
@@ -22,6 +23,7 @@ mod look;
 mod once;
 mod outbox;
 mod perform;
+mod simulated;
 mod tip;
 mod vault;
 mod verdicts;

@@ -114,7 +114,7 @@ pub async fn open(config: &Utf8Path) -> Result<Desk, Failure> {
     })))
 }
 
-fn failure_of(error: &HostError) -> Failure {
+pub(crate) fn failure_of(error: &HostError) -> Failure {
     let failure = Failure::new("TU0902", error.to_string());
     match error {
         HostError::State(error @ StateDirError::Held { .. }) => {

@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use trueup_core::desired::DesiredUnit;
 use trueup_core::engine::{Effect, Event, Judgement, UnitEngine};
 use trueup_core::observed::SeenUnit;
 use trueup_core::plan::{Context, Round, UnitPlan, forecast, round};
 use trueup_model::facts::Known;
+use trueup_model::facts::etcd::EtcdFacts;
 use trueup_model::id::{Claim, CommitId, Digest, NodeName, UnitId};
 use trueup_model::port::StoreError;
 use trueup_model::port::store::{Settled, Store};
+use trueup_model::step::{Outcome, Step};
 use trueup_model::verdict::VerdictState;
 
 use super::clock::now_s;
@@ -63,6 +65,19 @@ pub struct Runtime {
     pub(crate) branch_problem: Option<String>,
     /// The newest tip, where it cannot be used.
     pub(crate) broken: Option<Commit>,
+    /// Who is told of every step's beginning and end.
+    pub(crate) watcher: Option<UnboundedSender<Happening>>,
+}
+
+/// What a watcher is told.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// Steps begin; etcd as the look that allowed them saw it, where it was asked.
+    Begin(Vec<Step>, Option<EtcdFacts>),
+    /// A step has ended.
+    End(Digest, Outcome),
+    /// A look proposed nothing that may start.
+    Rest(Round),
 }
 
 impl Runtime {
@@ -83,6 +98,7 @@ impl Runtime {
             held: None,
             branch_problem: None,
             broken: None,
+            watcher: None,
         }
     }
 
@@ -409,7 +425,10 @@ impl Runtime {
                 }
                 (unit, Event::Looked(seen))
             }
-            Report::Ended(unit, id, outcome) => (unit, Event::Ended(id, outcome)),
+            Report::Ended(unit, id, outcome) => {
+                self.watched(|| Happening::End(id.clone(), outcome.clone()));
+                (unit, Event::Ended(id, outcome))
+            }
             Report::Time(unit) => {
                 // A wake-up that was asked for; the engine may be busy, which is fine.
                 (unit, Event::Wake)
@@ -417,13 +436,35 @@ impl Runtime {
         };
         let driven = self.units.get_mut(&unit)?;
         let effects = driven.on(&self.driver, &unit, event, now);
+        let round = driven.engine.round().filter(|_| driven.engine.is_idle());
+        let rest = round.cloned();
         let lines = driven.engine.round().map(round_keys).unwrap_or_default();
         let since = self.since.entry(unit.clone()).or_default();
         since.retain(|line, _| lines.contains(line));
         for line in lines {
             since.entry(line).or_insert(now);
         }
+        for effect in &effects {
+            if let Effect::Perform(steps) = effect {
+                self.watched(|| Happening::Begin(steps.clone(), self.etcd(&unit)));
+            }
+        }
+        if let Some(round) = rest {
+            self.watched(|| Happening::Rest(round));
+        }
         Some((unit, effects))
+    }
+
+    fn watched(&self, what: impl FnOnce() -> Happening) {
+        if let Some(watcher) = &self.watcher {
+            let _gone = watcher.send(what());
+        }
+    }
+
+    /// etcd as the last look at a unit saw it.
+    fn etcd(&self, unit: &UnitId) -> Option<EtcdFacts> {
+        let (_, seen) = self.seen.get(unit)?;
+        seen.cluster.as_ref()?.etcd.known().cloned()
     }
 
     /// Since when a step or wait has stood in a unit's status.

@@ -59,6 +59,10 @@ pub struct Settings {
     /// Deadlines of commits.
     #[serde(default)]
     pub apply: Apply,
+    /// File of a simulated fleet that stands in the place of every machine, cluster and
+    /// release: nothing real is reached. An absolute path.
+    #[serde(default)]
+    pub simulated: Option<Utf8PathBuf>,
     /// Group that may use the socket (0660). Default: root alone.
     #[serde(default)]
     pub socket_group: Option<String>,
@@ -313,6 +317,13 @@ impl Settings {
             unit.parse::<trueup_model::id::UnitId>()
                 .map_err(|error| invalid(format!("targets: {error}")))?;
         }
+        if let Some(path) = &settings.simulated
+            && !path.is_absolute()
+        {
+            return Err(invalid(format!(
+                "simulated: {path} is not an absolute path"
+            )));
+        }
         Ok(settings)
     }
 
@@ -382,6 +393,10 @@ mod tests {
                 "cluster/NAME",
             ),
             ("fleet: home\n", "repo"),
+            (
+                "repo: {url: u}\nfleet: home\nsimulated: fleet.json\n",
+                "not an absolute path",
+            ),
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(part), "{message}");

@@ -18,8 +18,10 @@ use trueup_model::facts::Known;
 use trueup_model::id::{ClusterName, Digest, NodeName};
 use trueup_model::kinds::{self, Connection, Role, SshConnection};
 use trueup_model::port::{ClusterApi, Etcd, NodeShell};
+use trueup_sim::{Keeper, Release, SimApi, SimEtcd, SimShell};
 
 use super::settings::Settings;
+use super::simulated::FleetFile;
 
 /// Hops of one connection: more is a loop that somebody wrote.
 const HOPS_MAX: usize = 5;
@@ -31,7 +33,27 @@ pub(crate) struct World {
     /// How each shell was made, to keep it over a commit that does not change it.
     ways: BTreeMap<NodeName, String>,
     clusters: BTreeMap<ClusterName, ClusterPorts>,
-    releases: Arc<Releases>,
+    releases: Source,
+}
+
+/// Where releases of k3s come from, and with them everything else: the real world, or a
+/// simulated one.
+#[derive(Debug, Clone)]
+enum Source {
+    Real(Arc<Releases>),
+    Simulated(Arc<FleetFile>),
+}
+
+impl Source {
+    fn new(settings: &Settings) -> Result<Self, WorldError> {
+        if let Some(path) = &settings.simulated {
+            return Ok(Self::Simulated(Arc::new(FleetFile::new(path))));
+        }
+        let cache = settings.state_dir.join("releases");
+        let releases = Releases::new(&settings.k3s.releases, &cache)
+            .map_err(|error| WorldError::Releases(error.to_string()))?;
+        Ok(Self::Real(Arc::new(releases)))
+    }
 }
 
 /// The ports of one cluster.
@@ -69,11 +91,8 @@ impl World {
             .map_err(|error| WorldError::Allow(error.to_string()))?;
         let allow = Arc::new(allow);
         let releases = match before {
-            Some(before) => Arc::clone(&before.releases),
-            None => Arc::new(
-                Releases::new(&settings.k3s.releases, &settings.state_dir.join("releases"))
-                    .map_err(|error| WorldError::Releases(error.to_string()))?,
-            ),
+            Some(before) => before.releases.clone(),
+            None => Source::new(settings)?,
         };
         let mut world = Self {
             shells: BTreeMap::new(),
@@ -86,7 +105,10 @@ impl World {
             let kept = before.filter(|before| before.ways.get(name) == Some(&way));
             let shell = match kept.and_then(|before| before.shells.get(name)) {
                 Some(Known::Known(shell)) => Known::Known(Arc::clone(shell)),
-                Some(Known::Unknown(_)) | None => shell(config, settings, &allow, node),
+                Some(Known::Unknown(_)) | None => match &world.releases {
+                    Source::Real(_) => shell(config, settings, &allow, node),
+                    Source::Simulated(file) => simulated_shell(file, node),
+                },
             };
             world.ways.insert(name.clone(), way);
             world.shells.insert(name.clone(), shell);
@@ -123,6 +145,11 @@ impl World {
             .filter(|ports| ports.way == way);
         if let Some(ports) = kept {
             self.clusters.insert(name.clone(), ports.clone());
+            return;
+        }
+        if let Source::Simulated(file) = &self.releases {
+            let ports = simulated_cluster(file, config, name, &members, way);
+            self.clusters.insert(name.clone(), ports);
             return;
         }
         let servers: Vec<(NodeName, Arc<dyn NodeShell>)> = members
@@ -184,16 +211,26 @@ impl World {
 
     /// Digest of a k3s release's binary.
     pub(crate) async fn release(&self, version: &str) -> Known<Digest> {
-        match self.releases.digest(version, Arch::Amd64).await {
+        let digest = match &self.releases {
+            Source::Real(releases) => releases
+                .digest(version, Arch::Amd64)
+                .await
+                .map_err(|error| error.to_string()),
+            Source::Simulated(_) => Release(version).digest(),
+        };
+        match digest {
             Ok(digest) => Known::Known(digest),
-            Err(error) => Known::Unknown(error.to_string()),
+            Err(error) => Known::Unknown(error),
         }
     }
 
     /// The binary of a k3s release, verified.
     pub(crate) async fn binary(&self, version: &str) -> Result<SecretSlice<u8>, String> {
-        let path = self
-            .releases
+        let releases = match &self.releases {
+            Source::Real(releases) => releases,
+            Source::Simulated(_) => return Release(version).binary(),
+        };
+        let path = releases
             .binary(version, Arch::Amd64)
             .await
             .map_err(|error| error.to_string())?;
@@ -201,6 +238,46 @@ impl World {
             .await
             .map_err(|error| format!("{path}: {error}"))?;
         Ok(bytes.into())
+    }
+}
+
+/// The address by which a simulated machine is found.
+fn address(node: &Entry<kinds::Node>) -> &str {
+    match &node.spec.connection {
+        Connection::Ssh(ssh) => &ssh.address,
+        Connection::Local(local) => local.address.as_deref().unwrap_or("local"),
+    }
+}
+
+fn simulated_shell(file: &Arc<FleetFile>, node: &Entry<kinds::Node>) -> Known<Arc<dyn NodeShell>> {
+    let keeper: Arc<dyn Keeper> = file.clone();
+    Known::Known(Arc::new(SimShell::new(keeper, address(node))))
+}
+
+fn simulated_cluster(
+    file: &Arc<FleetFile>,
+    config: &Config,
+    name: &ClusterName,
+    members: &[&NodeName],
+    way: String,
+) -> ClusterPorts {
+    let keeper: Arc<dyn Keeper> = file.clone();
+    let servers: Vec<(NodeName, String)> = members
+        .iter()
+        .filter_map(|member| {
+            let node = config.nodes.get(*member)?;
+            Some(((*member).clone(), address(node).to_owned()))
+        })
+        .collect();
+    ClusterPorts {
+        cluster: name.clone(),
+        api: Arc::new(SimApi::new(
+            Arc::clone(&keeper),
+            name.clone(),
+            servers.clone(),
+        )),
+        etcd: Arc::new(SimEtcd::new(keeper, servers)),
+        way,
     }
 }
 

@@ -6,6 +6,7 @@ mod adopt;
 mod apply;
 mod cluster;
 mod config;
+mod demo;
 mod doctor;
 mod init;
 mod node;
@@ -58,6 +59,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// What the host grants: its switches, and where anything may be sent.
     Config(config::ConfigArgs),
+    /// Show everything on a simulated fleet: no machine, no account, no network.
+    Demo(demo::DemoArgs),
     /// Check a config repo: no network, no keys, no live access.
     Validate(validate::ValidateArgs),
     /// Show what would be done, and change nothing.
@@ -107,6 +110,7 @@ pub async fn main(cli: Cli) -> Exit {
         Command::Cluster(args) => cluster::cluster(&config, args).await,
         Command::Doctor(args) => Box::pin(doctor::doctor(&config, args)).await,
         Command::Config(args) => config::config(&config, &args),
+        Command::Demo(args) => Box::pin(demo::demo(args)).await,
         Command::Validate(args) => validate::validate(args).await,
         Command::Plan(args) => plan::plan(&config, args).await,
         Command::Apply(args) => Box::pin(apply::apply(&config, args)).await,

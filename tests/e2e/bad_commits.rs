@@ -202,7 +202,11 @@ fn a_rewound_branch(rig: &Rig, first: &str) -> Result<()> {
         &format!("approve --commit {rewound} --reason 'wanted so'"),
         0,
     )?;
-    rig.host().wait_success(&rewound, ROLL_OUT)?;
+    // Its last word was that it is superseded; a new one comes.
+    eventually("the granted commit", ROLL_OUT, || {
+        let newest = rig.host().newest(&rewound, "converged")?;
+        Ok(newest.filter(|verdict| verdict.state == "success"))
+    })?;
     let login =
         rig.api()?
             .kubectl(&["-n", "web", "get", "secret", "--ignore-not-found", "login"])?;

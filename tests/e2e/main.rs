@@ -1,6 +1,6 @@
 //! End-to-end tests: trueup as a service on a machine of its own, a config repo that
 //! people push to, and fleets of real machines (tests/bed/README.md). `k3s` is the
-//! double of tests/k3s-double unless `TRUEUP_K3S_RELEASES` names real releases.
+//! double of tests/k3s-double.
 //!
 //! Each test is a story on one bed, and can be run alone:
 //! `cargo nextest run --features bed -E 'binary(bed_e2e) & test(blank)'`.

@@ -56,7 +56,7 @@ impl JobSpec {
 }
 
 /// One operation on a machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
     /// Rename the staged sibling over `path` and record it as owned (the record is
     /// written first). Where no sibling is staged and `path` already has this
@@ -113,7 +113,7 @@ pub enum Operation {
 }
 
 /// Verbs of `systemctl` that a job may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SystemctlVerb {
     /// Start at boot.
     Enable,

@@ -195,8 +195,11 @@ fn owner(text: &str) -> Result<OwnerRecord, ProbeError> {
                     epoch: epoch.parse().map_err(|_| shape("owner", line))?,
                 });
             }
-            ["file", path, sha256] => {
+            ["file", path, sha256, how @ ..] => {
                 let path = unbase64(path).ok_or_else(|| shape("owner", line))?;
+                if how.first() == Some(&"adopted") {
+                    record.adopted.insert(path.clone());
+                }
                 record.files.insert(path, Digest((*sha256).to_owned()));
             }
             ["run", unit, invocation, inputs] => {

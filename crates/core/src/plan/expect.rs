@@ -69,6 +69,7 @@ fn put(facts: &mut MachineFacts, file: &FileSpec, text: Option<Vec<u8>>) {
     facts.files.insert(file.path.clone(), fact);
     let record = facts.owner.get_or_insert_default();
     record.files.insert(file.path.clone(), file.sha256.clone());
+    record.adopted.remove(&file.path);
 }
 
 fn text(file: &FileSpec) -> Option<Vec<u8>> {
@@ -93,6 +94,7 @@ fn machine(
         Action::AdoptFile { file } => {
             let record = facts.owner.get_or_insert_default();
             record.files.insert(file.path.clone(), file.sha256.clone());
+            record.adopted.insert(file.path.clone());
         }
         Action::WriteFile { file, .. } => put(facts, file, text(file)),
         Action::RemoveFile { path } => {
@@ -170,6 +172,7 @@ fn adopt(
     for path in equal {
         if let Some((file, _)) = machine.files.get(path) {
             record.files.insert(path.clone(), file.sha256.clone());
+            record.adopted.insert(path.clone());
         }
     }
 }

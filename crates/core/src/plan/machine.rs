@@ -14,6 +14,10 @@ use crate::desired::{DesiredMachine, DesiredService};
 use crate::paths;
 use crate::round::{Draft, Proposal};
 
+/// More files than this are taken off a machine only with a grant: a profile that was
+/// dropped by mistake is the likelier reason.
+const REMOVED_MAX: usize = 5;
+
 /// Who a machine belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -180,13 +184,20 @@ fn contents(
             written.push(file.path.clone());
         }
     }
-    for path in record.files.keys() {
-        let declared = machine.files.contains_key(path) || belongs_to_k3s(path);
-        let there = !matches!(facts.files.get(path), Some(FileFact::Absent) | None);
-        // While a part of a profile cannot be read, what it declares is not known.
-        if !declared && there && machine.broken.is_empty() {
-            remove_file(draft, machine, path);
-        }
+    let gone: Vec<&String> = record
+        .files
+        .keys()
+        .filter(|path| {
+            let declared = machine.files.contains_key(*path) || belongs_to_k3s(path);
+            let there = !matches!(facts.files.get(*path), Some(FileFact::Absent) | None);
+            // While a part of a profile cannot be read, what it declares is not known.
+            !declared && there && machine.broken.is_empty()
+        })
+        .collect();
+    for path in &gone {
+        let adopted = record.adopted.contains(*path);
+        let many = gone.len() > REMOVED_MAX;
+        remove_file(draft, machine, path, (adopted, many));
     }
     sysctls(draft, machine, facts, context);
     for (name, service) in &machine.units {
@@ -303,7 +314,12 @@ pub(crate) fn spec_text(file: &FileSpec) -> String {
     )
 }
 
-fn remove_file(draft: &mut Draft, machine: &DesiredMachine, path: &str) {
+fn remove_file(
+    draft: &mut Draft,
+    machine: &DesiredMachine,
+    path: &str,
+    (adopted, many): (bool, bool),
+) {
     draft.step(
         Target::Machine(machine.name.clone()),
         Action::RemoveFile {
@@ -313,11 +329,14 @@ fn remove_file(draft: &mut Draft, machine: &DesiredMachine, path: &str) {
             desired: path,
             class: Disruption::Destructive,
             cause: Cause::Commit,
-            // The record does not tell a written file from an adopted one, which was
-            // there before us.
-            confirm: true,
+            // What was there before us is somebody's.
+            confirm: adopted || many,
             at: Some(&machine.origin),
-            why: "trueup owns it, and no profile declares it any more".to_owned(),
+            why: if adopted {
+                "trueup adopted it, and no profile declares it any more".to_owned()
+            } else {
+                "trueup wrote it, and no profile declares it any more".to_owned()
+            },
         },
     );
 }

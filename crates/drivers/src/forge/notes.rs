@@ -16,6 +16,7 @@ use trueup_model::port::{Forge, ForgeError, GitError};
 use trueup_model::verdict::Verdict;
 
 use super::line;
+use crate::git::leftovers::clear_leftovers;
 use crate::git_process::{GitEnd, GitProcess};
 
 /// The ref. `git log --notes=trueup` shows it.
@@ -159,6 +160,9 @@ impl NotesForge {
             let lost_race = why.contains("Not updating") || why.contains("cannot lock ref");
             if !lost_race {
                 return Err(ForgeError::Later(why));
+            }
+            if why.contains("File exists") {
+                clear_leftovers(&self.mirror);
             }
             tokio::time::sleep(TRY_AGAIN * tries.saturating_add(1)).await;
         }

@@ -7,10 +7,8 @@
 //! Everything goes through the `git` program: it honours ssh_config, agents,
 //! proxies and credential helpers, and reads every repository format.
 
-use std::fs;
-use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -18,6 +16,7 @@ use trueup_model::id::CommitId;
 use trueup_model::port::git::LogEntry;
 use trueup_model::port::{BranchName, FetchedTip, GitError, GitRepo, Moved};
 
+use super::leftovers::clear_leftovers;
 use super::{failure, url};
 use crate::git_process::{GitEnd, GitProcess};
 
@@ -35,12 +34,6 @@ pub(super) const FETCH: &[&str] = &[
     "--no-recurse-submodules",
     "--no-progress",
 ];
-
-/// git holds its lock files for milliseconds. One that is older was left by a git
-/// that was killed, and would block that ref for ever.
-const LOCK_AGE_MAX: Duration = Duration::from_secs(10);
-/// Folders below `refs` that are searched for locks, at most so deep.
-const LOCK_DEPTH_MAX: u32 = 8;
 
 /// Tens of thousands of branches.
 const HEADS_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -401,52 +394,6 @@ pub async fn installed() -> Result<String, GitError> {
 fn parse_version(text: &str) -> Option<(u32, u32)> {
     let mut parts = text.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-/// Removes what a killed git left behind: lock files, and the reports of
-/// fast-import, which hold whole notes.
-fn clear_leftovers(dir: &Utf8Path) {
-    for name in [
-        "HEAD.lock",
-        "config.lock",
-        "packed-refs.lock",
-        "shallow.lock",
-    ] {
-        remove_if_stale(&dir.join(name));
-    }
-    clear_below(&dir.join("refs"), 0);
-    for entry in dir.read_dir_utf8().into_iter().flatten().flatten() {
-        if entry.file_name().starts_with("fast_import_crash_") {
-            // It costs space, nothing else.
-            drop(fs::remove_file(entry.path()));
-        }
-    }
-}
-
-fn clear_below(folder: &Utf8Path, depth: u32) {
-    let Ok(entries) = folder.read_dir_utf8() else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder && depth < LOCK_DEPTH_MAX {
-            clear_below(entry.path(), depth + 1);
-        } else if entry.path().extension() == Some("lock") {
-            remove_if_stale(entry.path());
-        }
-    }
-}
-
-fn remove_if_stale(lock: &Utf8Path) {
-    let age = |lock: &Utf8Path| -> io::Result<Duration> {
-        let made = fs::metadata(lock)?.modified()?;
-        Ok(SystemTime::now().duration_since(made).unwrap_or_default())
-    };
-    if age(lock).is_ok_and(|age| age >= LOCK_AGE_MAX) {
-        // Where that fails, git says so at its next write.
-        drop(fs::remove_file(lock));
-        tracing::warn!(%lock, "removed a lock that a killed git left behind");
-    }
 }
 
 /// One branch of one repository in the mirror: the port's view.

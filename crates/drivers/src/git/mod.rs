@@ -5,6 +5,7 @@ pub mod batch;
 mod branches;
 mod failure;
 pub mod fresh;
+pub(crate) mod leftovers;
 pub mod mirror;
 pub mod objects;
 #[cfg(test)]

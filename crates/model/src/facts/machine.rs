@@ -1,6 +1,6 @@
 //! Facts of one machine, read by one script in one round trip.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Claim, Digest};
 
@@ -82,6 +82,8 @@ pub struct OwnerRecord {
     pub claim: Option<Claim>,
     /// Files that trueup wrote or adopted: path and the digest then.
     pub files: BTreeMap<String, Digest>,
+    /// Those of them that stood there before us: never removed without a grant.
+    pub adopted: BTreeSet<String>,
     /// What units' processes started with: unit → (invocation id, digest of inputs).
     pub runs: BTreeMap<String, (String, Digest)>,
 }

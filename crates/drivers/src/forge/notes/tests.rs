@@ -53,6 +53,24 @@ impl Bench {
 
 const AT: &str = "2026-11-20T10:00:00Z";
 
+/// trueup was killed with its git, which held the ref.
+#[tokio::test]
+async fn a_lock_left_by_a_killed_git_is_cleared() {
+    let bench = Bench::new().await;
+    let lock = bench.mirror.join("refs/notes/trueup.lock");
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    let file = fs::File::create(&lock).unwrap();
+    let verdict = bench.verdict("trueup/home/plan", VerdictState::Success, "1 step");
+    let error = bench.notes.publish(&verdict).await.unwrap_err();
+    assert!(matches!(error, ForgeError::Later(_)), "{error}");
+    assert!(lock.exists(), "a young lock may be held");
+
+    let old = std::time::SystemTime::now() - Duration::from_secs(60);
+    file.set_modified(old).unwrap();
+    bench.notes.publish(&verdict).await.unwrap();
+    assert!(bench.note(&bench.commit).contains("success: 1 step"));
+}
+
 #[tokio::test]
 async fn verdicts_are_lines_on_the_commit() {
     let bench = Bench::new().await;

@@ -2,6 +2,10 @@ use std::io::Write as _;
 use std::net::TcpListener;
 
 use super::super::testbed::{Scratch, commit, git, repository};
+use std::fs;
+use std::time::SystemTime;
+
+use super::super::leftovers::LOCK_AGE_MAX;
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(20);

@@ -62,7 +62,7 @@ adopt_file() {
   decode_path "$1"
   refuse_other_types
   has_digest "$path" "$2" || fail 75 "$path has other content"
-  owner_put "file$tab$1" "$2"
+  owner_put "file$tab$1" "$2${tab}adopted"
 }
 
 remove_file() {
