@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream;
 use tokio::sync::{Semaphore, mpsc};
 use trueup_core::desired::DesiredUnit;
 use trueup_core::plan::{Context, UnitPlan, WaitKind, forecast};
@@ -17,7 +19,7 @@ use trueup_model::verdict::VerdictState;
 use super::commit::{Commit, Sound};
 use super::compare::Comparer;
 use super::look::look;
-use super::runtime::{Runtime, newest_epoch};
+use super::runtime::{LOOKS_AT_ONCE, Runtime, newest_epoch};
 use crate::cli::Failure;
 
 /// Branches that are begun with at one look at the repository.
@@ -150,7 +152,7 @@ impl Branches {
             let Ok(_permit) = slot.acquire_owned().await else {
                 return;
             };
-            let work = plan_all(&sound, store, &holder, units);
+            let work = plan_all(&sound, &store, &holder, units);
             let (state, text) = match tokio::time::timeout(PLAN_LIMIT, work).await {
                 Ok(plans) => (VerdictState::Success, summary(&plans)),
                 Err(_) => {
@@ -170,22 +172,21 @@ impl Branches {
 
 async fn plan_all(
     sound: &Sound,
-    store: Arc<dyn Store>,
+    store: &Arc<dyn Store>,
     holder: &str,
     units: Vec<(DesiredUnit, Context)>,
 ) -> Vec<UnitPlan> {
-    let mut plans = Vec::new();
-    for (unit, mut context) in units {
+    let plans = units.into_iter().map(|(unit, mut context)| async move {
         let cluster = unit.cluster.as_ref().map(|cluster| &cluster.name);
         let vault = Arc::clone(&sound.vault);
-        let comparer = Comparer::only_looking(cluster, vault, Arc::clone(&store));
+        let comparer = Comparer::only_looking(cluster, vault, Arc::clone(store));
         let seen = Box::pin(look(&sound.world, &unit, &context, &comparer)).await;
         if matches!(store.epoch(&unit.id), Ok(None)) {
             context.claim.epoch = newest_epoch(&seen, Some(holder)) + 1;
         }
-        plans.push(forecast(&unit, &seen, &context));
-    }
-    plans
+        forecast(&unit, &seen, &context)
+    });
+    stream::iter(plans).buffered(LOOKS_AT_ONCE).collect().await
 }
 
 /// `3 steps, 1 held`.

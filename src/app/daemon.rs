@@ -303,20 +303,18 @@ impl Daemon {
             self.judged.clear();
         }
         self.watch_clusters();
-        for unit in self.office.runtime.unit_ids() {
-            if let Some(context) = self.office.runtime.establish(&unit).await {
-                let effects = self.office.runtime.engage(&unit, context);
-                let driven = self.office.runtime.units.get(&unit);
-                if let Some(told) = driven.and_then(|driven| driven.engine.told()) {
-                    self.judged.insert(unit.clone(), told.clone());
-                }
-                self.effects(&unit, &effects);
+        let units = self.office.runtime.unit_ids();
+        for (unit, context) in self.office.runtime.establish(&units).await {
+            let effects = self.office.runtime.engage(&unit, context);
+            let driven = self.office.runtime.units.get(&unit);
+            if let Some(told) = driven.and_then(|driven| driven.engine.told()) {
+                self.judged.insert(unit.clone(), told.clone());
             }
+            self.effects(&unit, &effects);
         }
         // A fleet without units has no engine that would say it.
         self.planned(&id);
         // An earlier run may have ended between the last unit's word and the sum.
-        let units = self.office.runtime.unit_ids();
         self.speaker(&id).converged(&self.judged, &units);
     }
 

@@ -183,10 +183,7 @@ impl Office {
             .into_iter()
             .filter(|unit| wanted.is_empty() || wanted.contains(unit))
             .collect();
-        let mut plans = Vec::new();
-        for unit in ids {
-            plans.extend(self.runtime.plan(&unit).await);
-        }
+        let plans = self.runtime.plans(&ids).await;
         let (Some(commit), fleet) = (
             self.runtime.tip().cloned(),
             self.runtime.host.settings.fleet.clone(),
@@ -237,9 +234,8 @@ impl Office {
     /// The status, on what is known; without a loop, on fresh looks.
     pub async fn status(&mut self) -> Result<StatusView, Failure> {
         self.load(None).await?;
-        for unit in self.runtime.unit_ids() {
-            self.runtime.observe(&unit).await;
-        }
+        let ids = self.runtime.unit_ids();
+        self.runtime.observe(&ids).await;
         Ok(self.status_view(false))
     }
 

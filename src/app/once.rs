@@ -25,13 +25,11 @@ pub(crate) async fn apply(
 ) -> ApplyResult {
     let ids = runtime.unit_ids();
     let mut open: BTreeMap<UnitId, Open> = BTreeMap::new();
-    for unit in &ids {
-        if let Some(context) = runtime.establish(unit).await {
-            let effects = runtime.engage(unit, context);
-            let mut state = Open::new();
-            state.note(&effects);
-            open.insert(unit.clone(), state);
-        }
+    for (unit, context) in runtime.establish(&ids).await {
+        let effects = runtime.engage(&unit, context);
+        let mut state = Open::new();
+        state.note(&effects);
+        open.insert(unit, state);
     }
     let mut finished: BTreeMap<UnitId, Open> = BTreeMap::new();
     while !open.is_empty() {

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::StreamExt as _;
+use futures::stream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use trueup_core::desired::DesiredUnit;
 use trueup_core::engine::{Effect, Event, Judgement, UnitEngine};
@@ -24,6 +26,19 @@ use super::drive::{Driven, Driver, Means, Report};
 use super::host::Host;
 use super::look::look;
 use super::perform::Performer;
+
+/// Units that are looked at at the same time. Each costs a few open files; hundreds of
+/// key exchanges at once would keep all of them waiting past their deadlines.
+pub(crate) const LOOKS_AT_ONCE: usize = 32;
+
+/// What a look at a unit gave.
+#[derive(Debug)]
+struct Look {
+    unit: UnitId,
+    desired: Arc<DesiredUnit>,
+    context: Context,
+    seen: SeenUnit,
+}
 
 /// A fleet being worked on.
 #[derive(Debug)]
@@ -215,17 +230,36 @@ impl Runtime {
         }
     }
 
-    /// Look at a unit now, outside of its engine.
-    pub(crate) async fn look_now(&mut self, unit: &UnitId) -> Option<(Context, SeenUnit)> {
-        let desired = self.desired(unit)?;
-        let means = self.means.get(unit)?.clone();
-        let context = self.context(unit, None);
-        let seen = look(&means.performer.world, &desired, &context, &means.comparer).await;
-        let found = newest_epoch(&seen, Some(&self.host.holder));
-        let context = self.context(unit, Some(found + 1));
-        self.remember_annotation(unit, &seen);
-        self.seen.insert(unit.clone(), (now_s(), seen.clone()));
-        Some((context, seen))
+    /// Look at units now, all at the same time, outside of their engines: what one
+    /// machine that is off costs is waited for once.
+    async fn look_now(&mut self, units: &[UnitId]) -> Vec<Look> {
+        let mut looks = Vec::new();
+        for unit in units {
+            if let (Some(desired), Some(means)) = (self.desired(unit), self.means.get(unit)) {
+                let (means, context) = (means.clone(), self.context(unit, None));
+                looks.push(async move {
+                    let world = &means.performer.world;
+                    let seen = look(world, &desired, &context, &means.comparer).await;
+                    (unit.clone(), desired, seen)
+                });
+            }
+        }
+        let looks: Vec<_> = stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await;
+        looks
+            .into_iter()
+            .map(|(unit, desired, seen)| {
+                let found = newest_epoch(&seen, Some(&self.host.holder));
+                let context = self.context(&unit, Some(found + 1));
+                self.remember_annotation(&unit, &seen);
+                self.seen.insert(unit.clone(), (now_s(), seen.clone()));
+                Look {
+                    unit,
+                    desired,
+                    context,
+                    seen,
+                }
+            })
+            .collect()
     }
 
     /// A pause on the cluster itself holds also while its API does not answer.
@@ -247,20 +281,20 @@ impl Runtime {
         }
     }
 
-    /// The plan of a unit on a fresh look.
-    pub(crate) async fn plan(&mut self, unit: &UnitId) -> Option<UnitPlan> {
-        let (context, seen) = self.look_now(unit).await?;
-        let desired = self.desired(unit)?;
-        Some(forecast(&desired, &seen, &context))
+    /// Plans of units on fresh looks, in their order.
+    pub(crate) async fn plans(&mut self, units: &[UnitId]) -> Vec<UnitPlan> {
+        let looks = self.look_now(units).await;
+        looks
+            .iter()
+            .map(|look| forecast(&look.desired, &look.seen, &look.context))
+            .collect()
     }
 
-    /// Look at a unit and remember what a plan would come to; nothing is started.
-    pub(crate) async fn observe(&mut self, unit: &UnitId) {
-        if let Some((context, seen)) = self.look_now(unit).await
-            && let Some(desired) = self.desired(unit)
-        {
-            self.rounds
-                .insert(unit.clone(), round(&desired, &seen, &context));
+    /// Look at units and remember what plans would come to; nothing is started.
+    pub(crate) async fn observe(&mut self, units: &[UnitId]) {
+        for look in self.look_now(units).await {
+            let found = round(&look.desired, &look.seen, &look.context);
+            self.rounds.insert(look.unit, found);
         }
     }
 
@@ -290,19 +324,26 @@ impl Runtime {
         Some(sizes)
     }
 
-    /// Make sure of the epoch under which a unit is written to: the one that the store
-    /// knows, else one more than any that its targets know of us.
-    pub(crate) async fn establish(&mut self, unit: &UnitId) -> Option<Context> {
-        let known = self.store().epoch(unit).ok().flatten();
-        if known.is_none() {
-            let (_, seen) = self.look_now(unit).await?;
+    /// Make sure of the epochs under which units are written to: the one that the store
+    /// knows, else one more than any that a unit's targets know of us.
+    pub(crate) async fn establish(&mut self, units: &[UnitId]) -> Vec<(UnitId, Context)> {
+        let (known, new): (Vec<&UnitId>, Vec<&UnitId>) = units
+            .iter()
+            .partition(|unit| self.store().epoch(unit).ok().flatten().is_some());
+        let new: Vec<UnitId> = new.into_iter().cloned().collect();
+        let mut contexts: BTreeMap<UnitId, Context> = known
+            .into_iter()
+            .map(|unit| (unit.clone(), self.context(unit, None)))
+            .collect();
+        for Look { unit, seen, .. } in self.look_now(&new).await {
             let epoch = newest_epoch(&seen, Some(&self.host.holder)) + 1;
-            if let Err(error) = self.store().set_epoch(unit, epoch) {
+            if let Err(error) = self.store().set_epoch(&unit, epoch) {
                 tracing::warn!(%unit, %error, "the epoch is not recorded");
             }
-            return Some(self.context(unit, Some(epoch)));
+            let context = self.context(&unit, Some(epoch));
+            contexts.insert(unit, context);
         }
-        Some(self.context(unit, None))
+        contexts.into_iter().collect()
     }
 
     /// Start the engine of a unit, or give it the new commit.
@@ -433,10 +474,10 @@ impl Runtime {
 
     /// Take a unit over: an epoch that is newer than any that its targets know.
     pub(crate) async fn take_over(&mut self, unit: &UnitId, word: &str) -> Result<(), StoreError> {
-        let newest = match self.look_now(unit).await {
-            Some((_, seen)) => newest_epoch(&seen, None),
-            None => 0,
-        };
+        let looks = self.look_now(std::slice::from_ref(unit)).await;
+        let newest = looks
+            .first()
+            .map_or(0, |look| newest_epoch(&look.seen, None));
         self.store().set_epoch(unit, newest + 1)?;
         self.store().put(&take_over_key(unit), word)
     }
@@ -544,3 +585,6 @@ pub(crate) fn unit_digest(unit: &DesiredUnit) -> Digest {
     }
     Digest::of(text.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,8 @@ pub struct BedSpec {
     /// What the real k3s needs: its packages, all capabilities, forwarding, and three settings
     /// of the host (put back afterwards). Such beds run one at a time.
     pub k3s_ready: bool,
+    /// Machines have Python: for tools that are measured beside trueup.
+    pub python: bool,
 }
 
 impl BedSpec {
@@ -244,6 +246,8 @@ impl Maker<'_> {
         let cache = Cache::locate();
         let tree = if self.spec.k3s_ready {
             cache.tree_k3s()?
+        } else if self.spec.python {
+            cache.tree_python()?
         } else {
             cache.tree()?
         };

@@ -50,6 +50,11 @@ impl Cache {
         self.current("tree-k3s", "tree k3s")
     }
 
+    /// The tree with Python, which Ansible needs on its machines.
+    pub fn tree_python(&self) -> Result<PathBuf> {
+        self.current("tree-python", "tree python")
+    }
+
     /// Entries are symlinks to what the present recipe made; the real path is what
     /// machines are given, so that a rebuild meanwhile changes nothing under them.
     fn current(&self, name: &str, installer: &str) -> Result<PathBuf> {

@@ -1,7 +1,7 @@
 //! The bed by hand.
 //!
-//! `bed up N [--control-plane] [--k3s]` starts machines and prints how to reach
-//! them until Ctrl-C. Meanwhile a line on its standard input hurts or heals one:
+//! `bed up N [--control-plane] [--k3s | --python]` starts machines and prints how to
+//! reach them until Ctrl-C. Meanwhile a line on its standard input hurts or heals one:
 //! `cut m1` (power), `on m1`, `reboot m1`, `part m1` (its link goes down), `join m1`.
 //! `bed sweep` removes what killed owners left.
 #![allow(
@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use trueup_bed::cache::Cache;
 use trueup_bed::{Bed, BedSpec, ControlPlane, ControlSpec, sweep};
 
-const USAGE: &str = "usage: bed up [N] [--control-plane] [--k3s] | bed sweep";
+const USAGE: &str = "usage: bed up [N] [--control-plane] [--k3s | --python] | bed sweep";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -49,11 +49,12 @@ fn sweep_all() -> Result<()> {
 }
 
 fn up(args: &[&str]) -> Result<()> {
-    let (mut count, mut control_plane, mut k3s) = (1, false, false);
+    let (mut count, mut control_plane, mut k3s, mut python) = (1, false, false, false);
     for arg in args {
         match *arg {
             "--control-plane" => control_plane = true,
             "--k3s" => k3s = true,
+            "--python" => python = true,
             number => count = number.parse().ok().context(USAGE)?,
         }
     }
@@ -70,6 +71,7 @@ fn up(args: &[&str]) -> Result<()> {
     // Where the k3s double looks for the control plane's programs.
     let mut spec = BedSpec::with_machines(count).bind_ro(Cache::locate().bin()?, "/opt/k8s");
     spec.k3s_ready = k3s;
+    spec.python = python;
     let bed = Arc::new(Bed::start(spec)?);
     println!("run {}", bed.id());
     for machine in bed.machines() {
