@@ -160,7 +160,7 @@ shown_value() {
   case $1 in
     *-file | *_FILE) shown=$2 ;;
     *token* | *secret* | *password* | *access-key* | *datastore-endpoint* | \
-      *TOKEN* | *SECRET* | *PASSWORD* | *ACCESS_KEY* | *DATASTORE_ENDPOINT*)
+      *TOKEN* | *SECRET* | *PASSWORD* | *ACCESS_KEY* | *VPN_AUTH* | *DATASTORE_ENDPOINT*)
       shown=sha256:$(printf '%s' "$2" | sha256sum)
       shown=${shown%% *}
       ;;
