@@ -65,6 +65,24 @@ mod tests {
     }
 
     #[test]
+    fn secret_arguments_leave_as_digests() {
+        let functions = SCRIPT.rsplit_once("\nverb=").unwrap().0;
+        let given = "/usr/local/bin/k3s server --token canary -t canary -t=canary \
+            --agent-token=canary --vpn-auth name=t,joinKey=canary --token-file /a --cluster-init \
+            --datastore-endpoint=mysql://u:canary@h --etcd-s3-secret-key canary --tls-san x";
+        let script = format!("{functions}\nstarted_arguments '{given}'");
+        let end = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(end.stdout).unwrap();
+        assert!(!text.contains("canary"), "{text}");
+        for word in ["--token-file", "/a", "--cluster-init", "--tls-san", "x"] {
+            assert!(text.contains(&format!("arg\t{word}\n")), "{word}: {text}");
+        }
+    }
+
+    #[test]
     fn quoting_keeps_every_character() {
         let line = command_line(true, &["probe", "it's $(x) `y` \"z\" \\"]);
         assert!(line.starts_with("sudo -n sh -c 'exec sh -c"), "{line}");

@@ -159,7 +159,8 @@ probe_k3s() {
 shown_value() {
   case $1 in
     *-file | *_FILE) shown=$2 ;;
-    *token* | *secret* | *password* | *access-key* | *datastore-endpoint* | \
+    *token* | *secret* | *password* | *access-key* | *vpn-auth* | \
+      *datastore-endpoint* | -t | \
       *TOKEN* | *SECRET* | *PASSWORD* | *ACCESS_KEY* | *VPN_AUTH* | *DATASTORE_ENDPOINT*)
       shown=sha256:$(printf '%s' "$2" | sha256sum)
       shown=${shown%% *}
