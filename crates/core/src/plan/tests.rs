@@ -204,6 +204,31 @@ fn a_second_pass_is_empty() {
     assert!(again.is_settled(), "{again:#?}");
 }
 
+/// Somebody started k3s, and its configuration was written after that: what it runs
+/// with is not what lies there.
+#[test]
+fn a_process_older_than_its_configuration_is_restarted() {
+    let desired = bed();
+    let s1 = "s1".parse().unwrap();
+    for (started_s, restarts) in [(999_000, true), (1_000_001, false)] {
+        let mut seen = converged(&desired);
+        let Some(Known::Known(facts)) = seen.machines.get_mut(&s1) else {
+            panic!("s1 was seen");
+        };
+        let unit = facts.units.get_mut("k3s.service").unwrap();
+        unit.invocation = "somebody's".into();
+        unit.started_s = started_s;
+        let now = round(&desired, &seen, &context());
+        let held = now.held.iter().map(|held| &held.step);
+        let steps: Vec<_> = now.ready.iter().chain(held).collect();
+        let restart = steps.iter().any(|step| {
+            matches!(step.action, Action::RestartK3s { .. })
+                && step.why.text.contains("older than its configuration")
+        });
+        assert_eq!(restart, restarts, "{started_s}: {steps:#?}");
+    }
+}
+
 #[test]
 fn what_runs_is_what_was_forecast() {
     let desired = bed();
